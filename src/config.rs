@@ -1,0 +1,311 @@
+//! The settings of a heartbeat, validated once.
+
+mod builder;
+
+use std::{fmt, time::Duration};
+
+pub use builder::ConfigBuilder;
+
+use crate::moment::nanos;
+
+/// The validated settings of a heartbeat.
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_heartbeat::Config;
+///
+/// // One line: notice a vanished peer within ten seconds.
+/// let quick = Config::detect_within(Duration::from_secs(10))?;
+/// assert!(quick.worst_case_detection() <= Duration::from_secs(10));
+///
+/// // Or setting by setting; `build` is `const`.
+/// const CLASSIC: Config = match Config::builder()
+///     .interval(Duration::from_secs(30))
+///     .pong_timeout(Duration::from_secs(10))
+///     .max_missed(3)
+///     .build()
+/// {
+///     Ok(config) => config,
+///     Err(_) => panic!("illegal settings"),
+/// };
+/// # let _ = CLASSIC;
+/// # Ok::<(), tower_heartbeat::ConfigError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) interval: Duration,
+    pub(crate) pong_timeout: Duration,
+    pub(crate) max_missed: u32,
+    pub(crate) ready_timeout: Duration,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) quiet_timeout: Option<Duration>,
+    pub(crate) verify_after_idle: Option<Duration>,
+    pub(crate) suspect_after: Option<Duration>,
+    pub(crate) max_local_pause: Duration,
+    pub(crate) jitter: u8,
+    pub(crate) ping_when: PingWhen,
+    pub(crate) evidence: Evidence,
+}
+
+impl Config {
+    /// Starts from the defaults, which [`ConfigBuilder`] names setting by setting.
+    pub const fn builder() -> ConfigBuilder {
+        ConfigBuilder::new()
+    }
+
+    /// Picks the settings with which a vanished peer is noticed within `bound` of its last sign of life.
+    ///
+    /// `interval` becomes 4/9 of it, `pong_timeout` and `ready_timeout` an eighth each, with three
+    /// misses; the rest keeps its default. [`ConfigBuilder::detect_within`] does the same where
+    /// more settings follow.
+    ///
+    /// # Errors
+    ///
+    /// If `bound` is under 20 ms, which timers of a millisecond can't keep, or over 365 days.
+    pub const fn detect_within(bound: Duration) -> Result<Config, ConfigError> {
+        Config::builder().detect_within(bound).build()
+    }
+
+    /// Returns the longest time from the last sign of life to the verdict on a peer that vanished.
+    ///
+    /// ```text
+    /// interval + tick + ready_timeout + max_missed × pong_timeout
+    /// ```
+    ///
+    /// The *tick* is an eighth of `interval` or less: signs of life in dense traffic are dated to
+    /// it. `ready_timeout` counts in full although most pings go out at once; where they always
+    /// do, set it to zero, and the bound is tight.
+    ///
+    /// The bound holds while this process runs (a pause of its own comes on top, and so does the
+    /// fresh chance of one pong wait that follows a pause over `max_local_pause`), while pings are
+    /// made (see [`PingWhen`]), and to the resolution of the runtime's timer.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_heartbeat::Config;
+    ///
+    /// let config = Config::builder()
+    ///     .interval(Duration::from_millis(80))
+    ///     .ready_timeout(Duration::ZERO)
+    ///     .pong_timeout(Duration::from_millis(50))
+    ///     .max_missed(2)
+    ///     .build()?;
+    /// assert_eq!(config.worst_case_detection(), Duration::from_millis(80 + 10 + 2 * 50));
+    /// # Ok::<(), tower_heartbeat::ConfigError>(())
+    /// ```
+    #[must_use]
+    pub const fn worst_case_detection(&self) -> Duration {
+        self.interval
+            .saturating_add(self.tick())
+            .saturating_add(self.ready_timeout)
+            .saturating_add(self.pong_timeout.saturating_mul(self.max_missed))
+    }
+
+    /// Returns how often a connection with traffic is looked at: signs of life and the ends of
+    /// requests are dated to this precision.
+    ///
+    /// An eighth of the shortest of `interval`, `idle_timeout`, `quiet_timeout` and
+    /// `verify_after_idle`, at least a millisecond. A connection without traffic isn't looked at
+    /// between its pings.
+    #[must_use]
+    pub const fn tick(&self) -> Duration {
+        let mut shortest = nanos(self.interval);
+        let others = [
+            self.idle_timeout,
+            self.quiet_timeout,
+            self.verify_after_idle,
+        ];
+        let mut i = 0;
+        while i < others.len() {
+            if let Some(other) = others[i]
+                && nanos(other) < shortest
+            {
+                shortest = nanos(other);
+            }
+            i += 1;
+        }
+        let tick = shortest / 8;
+        if tick < nanos(MILLISECOND) {
+            MILLISECOND
+        } else {
+            Duration::from_nanos(tick)
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        match Config::builder().build() {
+            Ok(config) => config,
+            Err(_) => unreachable!("the defaults are legal, as a test asserts"),
+        }
+    }
+}
+
+/// When pings are made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum PingWhen {
+    /// Every `interval`, whatever is heard. For middleboxes that want to see traffic.
+    Always,
+    /// After `interval` with nothing heard, with or without requests in flight. The default.
+    #[default]
+    #[doc(alias = "keep_alive_while_idle")]
+    Quiet,
+    /// As [`Quiet`](PingWhen::Quiet), but only while a request is in flight; a connection that
+    /// wakes after more than `interval` of quiet is pinged at once. For peers that punish pings
+    /// without a request (gRPC's `permit_without_stream = false`).
+    #[doc(alias = "permit_without_stream")]
+    WhileBusy,
+    /// As [`Quiet`](PingWhen::Quiet), but only while no request is in flight. For serial
+    /// transports, on which a ping would wait behind the request. While a request is in flight
+    /// only `quiet_timeout` watches the peer.
+    NotBusy,
+}
+
+/// What counts as a sign of life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Evidence {
+    /// Anything that came in: a response, a part of a body, a pong. The default.
+    #[default]
+    AnyTraffic,
+    /// Nothing but a pong. Stricter, and wrong about peers that are busy sending.
+    PongOnly,
+}
+
+/// A setting of [`ConfigBuilder`], as a [`ConfigError`] names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Setting {
+    /// [`ConfigBuilder::detect_within`]
+    DetectWithin,
+    /// [`ConfigBuilder::interval`]
+    Interval,
+    /// [`ConfigBuilder::pong_timeout`]
+    PongTimeout,
+    /// [`ConfigBuilder::max_missed`]
+    MaxMissed,
+    /// [`ConfigBuilder::ready_timeout`]
+    ReadyTimeout,
+    /// [`ConfigBuilder::idle_timeout`]
+    IdleTimeout,
+    /// [`ConfigBuilder::quiet_timeout`]
+    QuietTimeout,
+    /// [`ConfigBuilder::verify_after_idle`]
+    VerifyAfterIdle,
+    /// [`ConfigBuilder::suspect_after`]
+    SuspectAfter,
+    /// [`ConfigBuilder::max_local_pause`]
+    MaxLocalPause,
+    /// [`ConfigBuilder::jitter`]
+    Jitter,
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Setting::DetectWithin => "detect_within",
+            Setting::Interval => "interval",
+            Setting::PongTimeout => "pong_timeout",
+            Setting::MaxMissed => "max_missed",
+            Setting::ReadyTimeout => "ready_timeout",
+            Setting::IdleTimeout => "idle_timeout",
+            Setting::QuietTimeout => "quiet_timeout",
+            Setting::VerifyAfterIdle => "verify_after_idle",
+            Setting::SuspectAfter => "suspect_after",
+            Setting::MaxLocalPause => "max_local_pause",
+            Setting::Jitter => "jitter",
+        })
+    }
+}
+
+/// Why [`ConfigBuilder::build`] refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// A duration is shorter than a timer can keep, or zero.
+    #[non_exhaustive]
+    TooShort {
+        /// The setting.
+        setting: Setting,
+        /// The shortest legal value.
+        least: Duration,
+    },
+    /// A duration is absurdly long.
+    #[non_exhaustive]
+    TooLong {
+        /// The setting.
+        setting: Setting,
+        /// The longest legal value.
+        most: Duration,
+    },
+    /// A number is outside its range.
+    #[non_exhaustive]
+    OutOfRange {
+        /// The setting.
+        setting: Setting,
+        /// The least legal value.
+        least: u32,
+        /// The greatest legal value.
+        most: u32,
+    },
+    /// A setting would act before another one can.
+    #[non_exhaustive]
+    MustExceed {
+        /// The setting that is too short.
+        setting: Setting,
+        /// The setting that it has to leave room for.
+        other: Setting,
+        /// What it has to exceed.
+        limit: Duration,
+    },
+    /// A setting could never act, because another one always acts first.
+    #[non_exhaustive]
+    MustStayBelow {
+        /// The setting that is too long.
+        setting: Setting,
+        /// The setting that acts before it.
+        other: Setting,
+        /// What it has to stay below.
+        limit: Duration,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::TooShort { setting, least } => {
+                write!(f, "`{setting}` must be at least {least:?}")
+            }
+            ConfigError::TooLong { setting, most } => {
+                write!(f, "`{setting}` must be at most {most:?}")
+            }
+            ConfigError::OutOfRange {
+                setting,
+                least,
+                most,
+            } => write!(f, "`{setting}` must be from {least} to {most}"),
+            ConfigError::MustExceed {
+                setting,
+                other,
+                limit,
+            } => write!(
+                f,
+                "`{setting}` must be longer than {limit:?}, to leave room for `{other}`"
+            ),
+            ConfigError::MustStayBelow {
+                setting,
+                other,
+                limit,
+            } => write!(
+                f,
+                "`{setting}` must be shorter than {limit:?}, because `{other}` acts first"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+const MILLISECOND: Duration = Duration::from_millis(1);

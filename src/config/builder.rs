@@ -1,0 +1,349 @@
+//! The consuming builder of a [`Config`], and every rule about which settings go together.
+
+use std::time::Duration;
+
+use super::{Config, ConfigError, Evidence, MILLISECOND, PingWhen, Setting};
+use crate::moment::nanos;
+
+/// Builds a [`Config`]. All methods are `const`.
+///
+/// *Quiet* means that nothing was heard from the peer, *idle* that no request is in flight; the
+/// two are never mixed. Every value is checked by [`build`](ConfigBuilder::build), not before.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "a builder does nothing until it is built"]
+pub struct ConfigBuilder {
+    config: Config,
+    ready_timeout: Option<Duration>,
+    max_local_pause: Option<Duration>,
+    detect_within: Option<Duration>,
+}
+
+impl ConfigBuilder {
+    pub(super) const fn new() -> Self {
+        ConfigBuilder {
+            config: Config {
+                interval: Duration::from_secs(30),
+                pong_timeout: Duration::from_secs(10),
+                max_missed: 3,
+                ready_timeout: Duration::ZERO,
+                idle_timeout: None,
+                quiet_timeout: None,
+                verify_after_idle: None,
+                suspect_after: None,
+                max_local_pause: Duration::ZERO,
+                jitter: 0,
+                ping_when: PingWhen::Quiet,
+                evidence: Evidence::AnyTraffic,
+            },
+            ready_timeout: None,
+            max_local_pause: None,
+            detect_within: None,
+        }
+    }
+
+    /// Sets `interval`, `pong_timeout`, `max_missed` and `ready_timeout` as
+    /// [`Config::detect_within`] does, and holds later changes to the bound.
+    pub const fn detect_within(mut self, bound: Duration) -> Self {
+        let whole = nanos(bound);
+        self.detect_within = Some(bound);
+        // 4/9 with its tick of an eighth is one half; the four eighths are the other.
+        self.config.interval = Duration::from_nanos(whole / 9 * 4);
+        self.config.pong_timeout = Duration::from_nanos(whole / 8);
+        self.config.max_missed = 3;
+        self.ready_timeout = Some(Duration::from_nanos(whole / 8));
+        self
+    }
+
+    /// Sets the time from the last sign of life to the next ping (from ping to ping with
+    /// [`PingWhen::Always`]). Any sign of life restarts it.
+    ///
+    /// Default: 30 s. There is no value for "off": a layer without pings has
+    /// [`ping::none`](crate::ping::none) as its source.
+    #[doc(alias = "keep_alive_interval")]
+    #[doc(alias = "keepalive_time")]
+    pub const fn interval(mut self, interval: Duration) -> Self {
+        self.config.interval = interval;
+        self
+    }
+
+    /// Sets how long a ping that is out waits for a sign of life before that is a *miss*.
+    ///
+    /// Measured from the moment the ping is out, or from the miss before. A sign of life takes the
+    /// misses back. Default: 10 s.
+    #[doc(alias = "keep_alive_timeout")]
+    #[doc(alias = "ping_timeout")]
+    pub const fn pong_timeout(mut self, pong_timeout: Duration) -> Self {
+        self.config.pong_timeout = pong_timeout;
+        self
+    }
+
+    /// Sets how many misses in a row make the peer *dead*. They are further waits for the one
+    /// ping that is out; it isn't sent again.
+    ///
+    /// Default: 3, at least 1.
+    pub const fn max_missed(mut self, max_missed: u32) -> Self {
+        self.config.max_missed = max_missed;
+        self
+    }
+
+    /// Sets how long a ping may take to get out on this side: the service's `poll_ready`, up to
+    /// its `call`. Then, if nothing was heard meanwhile, the connection ends with
+    /// [`Failure::PingBlocked`](crate::Failure::PingBlocked).
+    ///
+    /// Default: as `pong_timeout`. Zero: a ping that can't go out at once is blocked.
+    pub const fn ready_timeout(mut self, ready_timeout: Duration) -> Self {
+        self.ready_timeout = Some(ready_timeout);
+        self
+    }
+
+    /// Sets how long the connection may have no request in flight before it ends with
+    /// [`Failure::IdleTimeout`](crate::Failure::IdleTimeout).
+    ///
+    /// Measured from connect, or from the end of the last request *and its body*, to the
+    /// precision of a [tick](Config::tick). Pings don't count as use. It never fires with a
+    /// request in flight. Default: off.
+    #[doc(alias = "pool_idle_timeout")]
+    pub const fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
+        self.config.idle_timeout = Some(idle_timeout);
+        self
+    }
+
+    /// Sets how long a peer may be quiet while a request is in flight, pings or no pings, before
+    /// the connection ends with [`Failure::ReadTimeout`](crate::Failure::ReadTimeout).
+    ///
+    /// Measured from the last sign of life or from the first request in flight, whichever is
+    /// later. It also ends slow but healthy requests: it is for transports that can't be pinged
+    /// while busy. Default: off.
+    pub const fn quiet_timeout(mut self, quiet_timeout: Duration) -> Self {
+        self.config.quiet_timeout = Some(quiet_timeout);
+        self
+    }
+
+    /// Sets after how much quiet `poll_ready` first waits for a sign of life: it has a ping sent
+    /// at once and stays pending until the pong, so that a dead pooled connection costs no
+    /// request.
+    ///
+    /// Measured from the last sign of life; acts on instances that were not yet told `Ready`, and
+    /// only where there is a ping. With pings at every `interval` it has to be shorter than
+    /// `interval`. Default: off.
+    pub const fn verify_after_idle(mut self, verify_after_idle: Duration) -> Self {
+        self.config.verify_after_idle = Some(verify_after_idle);
+        self
+    }
+
+    /// Sets the soft limit: after this much quiet, or at the first miss, the peer is *suspect*
+    /// and `poll_ready` holds new calls back until a sign of life or the verdict. Calls in flight
+    /// go on. A `LoadShed` outside turns held calls away instead.
+    ///
+    /// Measured from the last sign of life, or from the moment pings began again if
+    /// [`PingWhen`] had them sleep. It has to lie between the first ping and the verdict.
+    /// Default: off (a miss still shows as [`State::Suspect`](crate::State::Suspect)).
+    pub const fn suspect_after(mut self, suspect_after: Duration) -> Self {
+        self.config.suspect_after = Some(suspect_after);
+        self
+    }
+
+    /// Sets by how much this process may itself be late (a blocked runtime, a suspended machine)
+    /// and still judge the peer. After a longer pause the limit that ran restarts once with a
+    /// fresh pong wait; elapsed time alone never ends a connection.
+    ///
+    /// Default: half of `pong_timeout`.
+    pub const fn max_local_pause(mut self, max_local_pause: Duration) -> Self {
+        self.max_local_pause = Some(max_local_pause);
+        self
+    }
+
+    /// Sets by how much at most an interval is shortened at random, in percent, so that
+    /// connections made together don't ping together. It only shortens (as in BFD, RFC 5880
+    /// section 6.8.7), so the bound holds.
+    ///
+    /// Default: 0, at most 25.
+    pub const fn jitter(mut self, percent: u8) -> Self {
+        self.config.jitter = percent;
+        self
+    }
+
+    /// Sets when pings are made. Default: [`PingWhen::Quiet`].
+    pub const fn ping_when(mut self, ping_when: PingWhen) -> Self {
+        self.config.ping_when = ping_when;
+        self
+    }
+
+    /// Sets what counts as a sign of life. Default: [`Evidence::AnyTraffic`].
+    pub const fn evidence(mut self, evidence: Evidence) -> Self {
+        self.config.evidence = evidence;
+        self
+    }
+
+    /// Checks the settings and those that depend on each other.
+    ///
+    /// # Errors
+    ///
+    /// - [`TooShort`](ConfigError::TooShort), [`TooLong`](ConfigError::TooLong): a duration under
+    ///   1 ms (`ready_timeout` may be zero, `detect_within` at least 20 ms) or over 365 days.
+    /// - [`OutOfRange`](ConfigError::OutOfRange): `max_missed` 0 or over 1,000; `jitter` over 25.
+    /// - [`MustExceed`](ConfigError::MustExceed): `suspect_after` within `interval` and its tick,
+    ///   so that every quiet connection would be suspect before its ping is out.
+    /// - [`MustStayBelow`](ConfigError::MustStayBelow): a limit that never acts:
+    ///   `suspect_after` from the verdict on, `verify_after_idle` from `idle_timeout` or (unless
+    ///   pings sleep while idle) from `interval` on.
+    ///
+    /// A bound asked for with `detect_within` that a later setting breaks is a
+    /// [`MustExceed`](ConfigError::MustExceed) that names that setting.
+    pub const fn build(self) -> Result<Config, ConfigError> {
+        let mut config = self.config;
+        config.ready_timeout = match self.ready_timeout {
+            Some(ready_timeout) => ready_timeout,
+            None => config.pong_timeout,
+        };
+        config.max_local_pause = match self.max_local_pause {
+            Some(pause) => pause,
+            None => half_at_least_a_millisecond(config.pong_timeout),
+        };
+        let conflict = match self.out_of_range(&config) {
+            Some(error) => Some(error),
+            None => self.conflict(&config),
+        };
+        match conflict {
+            Some(error) => Err(error),
+            None => Ok(config),
+        }
+    }
+
+    const fn out_of_range(&self, config: &Config) -> Option<ConfigError> {
+        let durations = [
+            (Setting::DetectWithin, self.detect_within, DETECT_LEAST),
+            (Setting::Interval, Some(config.interval), MILLISECOND),
+            (Setting::PongTimeout, Some(config.pong_timeout), MILLISECOND),
+            (
+                Setting::ReadyTimeout,
+                Some(config.ready_timeout),
+                Duration::ZERO,
+            ),
+            (Setting::IdleTimeout, config.idle_timeout, MILLISECOND),
+            (Setting::QuietTimeout, config.quiet_timeout, MILLISECOND),
+            (
+                Setting::VerifyAfterIdle,
+                config.verify_after_idle,
+                MILLISECOND,
+            ),
+            (Setting::SuspectAfter, config.suspect_after, MILLISECOND),
+            (
+                Setting::MaxLocalPause,
+                Some(config.max_local_pause),
+                MILLISECOND,
+            ),
+        ];
+        let mut i = 0;
+        while i < durations.len() {
+            let (setting, value, least) = durations[i];
+            if let Some(value) = value {
+                if nanos(value) < nanos(least) {
+                    return Some(ConfigError::TooShort { setting, least });
+                }
+                if nanos(value) > nanos(LONGEST) {
+                    return Some(ConfigError::TooLong {
+                        setting,
+                        most: LONGEST,
+                    });
+                }
+            }
+            i += 1;
+        }
+        let numbers = [
+            (Setting::MaxMissed, config.max_missed, 1, MOST_MISSED),
+            (Setting::Jitter, config.jitter as u32, 0, MOST_JITTER),
+        ];
+        let mut i = 0;
+        while i < numbers.len() {
+            let (setting, value, least, most) = numbers[i];
+            if value < least || value > most {
+                return Some(ConfigError::OutOfRange {
+                    setting,
+                    least,
+                    most,
+                });
+            }
+            i += 1;
+        }
+        None
+    }
+
+    const fn conflict(&self, config: &Config) -> Option<ConfigError> {
+        let bound = config.worst_case_detection();
+        if let Some(asked) = self.detect_within
+            && nanos(bound) > nanos(asked)
+        {
+            return Some(ConfigError::MustExceed {
+                setting: Setting::DetectWithin,
+                other: beyond_its_share(config, asked),
+                limit: bound,
+            });
+        }
+        if let Some(suspect_after) = config.suspect_after {
+            let first_ping = config.interval.saturating_add(config.tick());
+            if nanos(suspect_after) <= nanos(first_ping) {
+                return Some(ConfigError::MustExceed {
+                    setting: Setting::SuspectAfter,
+                    other: Setting::Interval,
+                    limit: first_ping,
+                });
+            }
+            if nanos(suspect_after) >= nanos(bound) {
+                return Some(ConfigError::MustStayBelow {
+                    setting: Setting::SuspectAfter,
+                    other: Setting::MaxMissed,
+                    limit: bound,
+                });
+            }
+        }
+        if let Some(verify) = config.verify_after_idle {
+            if let Some(idle_timeout) = config.idle_timeout
+                && nanos(verify) >= nanos(idle_timeout)
+            {
+                return Some(ConfigError::MustStayBelow {
+                    setting: Setting::VerifyAfterIdle,
+                    other: Setting::IdleTimeout,
+                    limit: idle_timeout,
+                });
+            }
+            let pings_while_idle = !matches!(config.ping_when, PingWhen::WhileBusy);
+            if pings_while_idle && nanos(verify) >= nanos(config.interval) {
+                return Some(ConfigError::MustStayBelow {
+                    setting: Setting::VerifyAfterIdle,
+                    other: Setting::Interval,
+                    limit: config.interval,
+                });
+            }
+        }
+        None
+    }
+}
+
+/// The setting that was changed after `detect_within` so that the sum exceeds the bound.
+const fn beyond_its_share(config: &Config, bound: Duration) -> Setting {
+    if nanos(config.interval) > nanos(bound) / 9 * 4 {
+        Setting::Interval
+    } else if nanos(config.pong_timeout) > nanos(bound) / 8 {
+        Setting::PongTimeout
+    } else if config.max_missed > 3 {
+        Setting::MaxMissed
+    } else {
+        Setting::ReadyTimeout
+    }
+}
+
+const fn half_at_least_a_millisecond(duration: Duration) -> Duration {
+    let half = nanos(duration) / 2;
+    if half < nanos(MILLISECOND) {
+        MILLISECOND
+    } else {
+        Duration::from_nanos(half)
+    }
+}
+
+/// An interval of 4/9 of this has a tick of a timer's millisecond.
+const DETECT_LEAST: Duration = Duration::from_millis(20);
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const MOST_MISSED: u32 = 1_000;
+const MOST_JITTER: u32 = 25;

@@ -1,0 +1,641 @@
+//! The pure machine: facts in, actions out. No clock, lock, waker or log.
+//!
+//! # Table
+//!
+//! The ping's side. *Quiet* modes are all but `Always`; *wanted* means that somebody asked for a
+//! ping (`ping_now`, a held `poll_ready`); *asleep* means that the ping mode forbids pings now.
+//! A fact that has no row changes nothing in that state.
+//!
+//! | state | fact | next state | action |
+//! |---|---|---|---|
+//! | `Resting` | heard | `Resting`, due `interval` from now (quiet modes) | |
+//! | `Resting` | due, or wanted | `Sending`, ready wait runs | `Ping` |
+//! | `Resting` | falls asleep / wakes | never due / due `interval` from the last sign of life | |
+//! | `Sending` | ping sent | `Waiting`, pong wait runs from now | |
+//! | `Sending` | heard | `CallingOff`; if wanted or `Always`, the ready wait restarts | |
+//! | `Sending` | falls asleep (and not wanted, or serial) | `CallingOff` | |
+//! | `Sending` | ready wait over | `Ended` | `LookAgain`, then `End(PingBlocked)` |
+//! | `CallingOff` | any timeout call | `Resting` | `CallOff` |
+//! | `Waiting` | heard | `Waiting`, no misses, window ends `interval + pong_timeout` from now | |
+//! | `Waiting` | pong | `Resting`; one more round-trip sample | |
+//! | `Waiting` | window over, not the last | `Waiting`, one more miss and window | `Missed` |
+//! | `Waiting` | last window over | `Ended` | `LookAgain`, then `End(PongTimeout)` |
+//! | any but `Ended` | ping failed | `Ended` | `End(PingFailed)` |
+//!
+//! Beside it, in every state but `Ended`:
+//!
+//! | fact | effect | action |
+//! |---|---|---|
+//! | quiet for `verify_after_idle` | standing `Unverified` | `Standing` |
+//! | a miss, or quiet for `suspect_after` while pings are made | standing `Suspect` | `Standing` |
+//! | heard, pong | standing `Well`, after what it was | `Standing` |
+//! | busy and quiet for `quiet_timeout` | `Ended` | `LookAgain`, then `End(ReadTimeout)` |
+//! | idle for `idle_timeout` | standing `Leaving` (for good), then `Ended` once idle | `Standing`, `LookAgain`, `End(IdleTimeout)` |
+//! | local pause | the running window, ready wait or quiet limit ends no earlier than `pong_timeout` from now; once a window | |
+//!
+//! # Ties
+//!
+//! The driver reports facts before it calls `handle_timeout` with the same `now`, so traffic wins.
+//! `LookAgain` asks it to let the transport read what lies there, report it, and call again:
+//! no verdict falls on unread input.
+//!
+//! # Spurious calls
+//!
+//! An older `now` counts as the newest one seen. Repeated facts and early `handle_timeout` calls
+//! change nothing. One nanosecond before `next_timeout` nothing is due; at it, something is.
+
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    config::{Config, Evidence, PingWhen},
+    error::Failure,
+    moment::{Moment, nanos},
+    rtt::Rtt,
+};
+
+/// What the driver is to carry out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    /// Bring a ping out, then report `on_ping_sent`.
+    Ping,
+    /// Give up the ping that is not out yet, and what it holds.
+    CallOff,
+    /// Another window passed without a sign of life.
+    Missed { missed: u32 },
+    /// Publish the new standing.
+    Standing(Standing),
+    /// Let the transport read, report what came, and call `handle_timeout` again.
+    LookAgain,
+    /// The end. No action follows.
+    End(Ending),
+}
+
+/// How new calls are to be treated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Well,
+    /// Quiet for so long that a pong is wanted first.
+    Unverified,
+    /// A miss, or past the soft limit.
+    Suspect,
+    /// Takes no new calls; ends when it is idle.
+    Leaving,
+}
+
+/// The figures of a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ending {
+    pub(crate) failure: Failure,
+    pub(crate) waited: Duration,
+    pub(crate) missed: u32,
+    pub(crate) quiet_for: Duration,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Resting {
+        ping_at: Moment,
+    },
+    Sending {
+        due_at: Moment,
+        ready_by: Moment,
+    },
+    CallingOff,
+    Waiting {
+        sent_at: Moment,
+        pong_by: Moment,
+        missed: u32,
+    },
+    Ended,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Usage {
+    Idle { since: Moment },
+    Busy { since: Moment },
+}
+
+/// The liveness of one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Liveness {
+    config: Arc<Config>,
+    state: State,
+    usage: Usage,
+    standing: Standing,
+    /// The newest moment that any call brought; no moment before it is "now".
+    latest: Moment,
+    heard_at: Moment,
+    /// When pings were last free to be made; the soft limit doesn't count the sleep before it.
+    awake_since: Moment,
+    /// `None` where there is no way to ping.
+    pings: Option<Pings>,
+    /// When `LookAgain` was last handed out, until the look paid off.
+    looked_at: Option<Moment>,
+    /// When the driver was last late beyond `max_local_pause`, until the window it excused is over.
+    excused_at: Option<Moment>,
+    rtt: Option<Rtt>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pings {
+    last_at: Moment,
+    wanted_at: Option<Moment>,
+    /// This round's interval, shortened by its jitter.
+    interval: Duration,
+    random: u64,
+}
+
+impl Liveness {
+    pub(crate) fn new(config: Arc<Config>, now: Moment, can_ping: bool, seed: u64) -> Liveness {
+        let mut machine = Liveness {
+            state: State::Resting {
+                ping_at: Moment::NEVER,
+            },
+            usage: Usage::Idle { since: now },
+            standing: Standing::Well,
+            latest: now,
+            heard_at: now,
+            awake_since: now,
+            pings: can_ping.then_some(Pings {
+                last_at: now,
+                wanted_at: None,
+                interval: config.interval,
+                random: seed,
+            }),
+            looked_at: None,
+            excused_at: None,
+            rtt: None,
+            config,
+        };
+        machine.draw_interval();
+        machine.rest();
+        machine
+    }
+
+    pub(crate) fn heard_at(&self) -> Moment {
+        self.heard_at
+    }
+
+    /// Since when no request is in flight; `None` while one is.
+    pub(crate) fn idle_since(&self) -> Option<Moment> {
+        match self.usage {
+            Usage::Idle { since } => Some(since),
+            Usage::Busy { .. } => None,
+        }
+    }
+
+    pub(crate) fn rtt(&self) -> Option<Rtt> {
+        self.rtt
+    }
+
+    pub(crate) fn missed(&self) -> u32 {
+        match self.state {
+            State::Waiting { missed, .. } => missed,
+            State::Resting { .. } | State::Sending { .. } | State::CallingOff | State::Ended => 0,
+        }
+    }
+
+    /// Whether a limit runs that a pause of the driver itself could falsify.
+    pub(crate) fn is_judging(&self) -> bool {
+        match self.state {
+            State::Sending { .. } | State::Waiting { .. } => true,
+            State::Resting { .. } | State::CallingOff | State::Ended => false,
+        }
+    }
+
+    /// A sign of life came in.
+    pub(crate) fn on_heard(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        match self.config.evidence {
+            Evidence::AnyTraffic => self.hear(now),
+            Evidence::PongOnly => {}
+        }
+    }
+
+    /// The first request is in flight.
+    pub(crate) fn on_request_start(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        if let Usage::Idle { .. } = self.usage {
+            let slept = self.asleep();
+            self.usage = Usage::Busy { since: now };
+            self.follow_usage(slept, now);
+        }
+    }
+
+    /// The last request in flight, and its body, have ended.
+    pub(crate) fn on_request_end(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        if let Usage::Busy { .. } = self.usage {
+            let slept = self.asleep();
+            self.usage = Usage::Idle { since: now };
+            self.follow_usage(slept, now);
+        }
+    }
+
+    /// Somebody waits for a pong. A ping that is already out serves as well.
+    pub(crate) fn on_ping_wanted(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        match self.state {
+            State::Resting { .. } | State::Sending { .. } | State::CallingOff => {
+                if let Some(pings) = &mut self.pings {
+                    pings.wanted_at.get_or_insert(now);
+                }
+            }
+            State::Waiting { .. } | State::Ended => {}
+        }
+    }
+
+    /// The ping is out.
+    pub(crate) fn on_ping_sent(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        match self.state {
+            State::Sending { .. } | State::CallingOff => {
+                if let Some(pings) = &mut self.pings {
+                    pings.last_at = now;
+                    pings.wanted_at = None;
+                }
+                self.draw_interval();
+                self.excused_at = None;
+                self.state = State::Waiting {
+                    sent_at: now,
+                    pong_by: now.after(self.config.pong_timeout),
+                    missed: 0,
+                };
+            }
+            State::Resting { .. } | State::Waiting { .. } | State::Ended => {}
+        }
+    }
+
+    /// The answer to the ping that is out came in.
+    pub(crate) fn on_pong(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        match self.state {
+            State::Waiting { sent_at, .. } => {
+                let sample = now.since(sent_at);
+                self.rtt = Some(match self.rtt {
+                    Some(rtt) => rtt.next(sample),
+                    None => Rtt::first(sample),
+                });
+                self.hear(now);
+                self.rest();
+            }
+            State::Resting { .. } | State::Sending { .. } | State::CallingOff | State::Ended => {}
+        }
+    }
+
+    /// The ping, or its answer, was an error. `None` if the connection has ended before.
+    pub(crate) fn on_ping_failed(&mut self, now: Moment) -> Option<Action> {
+        let now = self.clamp(now);
+        let since = match self.state {
+            State::Waiting { sent_at, .. } => sent_at,
+            State::Sending { due_at, .. } => due_at,
+            State::Resting { .. } | State::CallingOff => now,
+            State::Ended => return None,
+        };
+        Some(self.end(Charge {
+            by: now,
+            failure: Failure::PingFailed,
+            since,
+        }))
+    }
+
+    /// The driver itself was late by more than `max_local_pause`.
+    pub(crate) fn on_local_pause(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        self.excused_at.get_or_insert(now);
+    }
+
+    /// When `handle_timeout` next has something to do, `None` if no limit runs.
+    pub(crate) fn next_timeout(&self) -> Option<Moment> {
+        if let State::Ended = self.state {
+            return None;
+        }
+        let step_at = match self.state {
+            State::Resting { .. } => self.ping_due_at(),
+            State::CallingOff => self.latest,
+            State::Waiting { missed, .. } if !self.is_last_window(missed) => self.window_ends_at(),
+            State::Waiting { .. } | State::Sending { .. } | State::Ended => Moment::NEVER,
+        };
+        let charge_at = match self.first_charge() {
+            Some(charge) => self.looked_at.map_or(charge.by, |at| at.max(charge.by)),
+            None => Moment::NEVER,
+        };
+        let next = step_at.min(charge_at).min(self.standing_changes_at());
+        (next != Moment::NEVER).then_some(next)
+    }
+
+    /// Does the next thing that is due at `now`; call it until it returns `None`, carrying out
+    /// each action, and after every fact.
+    pub(crate) fn handle_timeout(&mut self, now: Moment) -> Option<Action> {
+        let now = self.clamp(now);
+        let charge = self.first_charge().filter(|charge| charge.by <= now);
+        if charge.is_none() {
+            self.looked_at = None;
+        }
+        let leaving = matches!(&charge, Some(c) if c.failure == Failure::IdleTimeout);
+        if leaving && self.standing != Standing::Leaving {
+            self.standing = Standing::Leaving;
+            return Some(Action::Standing(Standing::Leaving));
+        }
+        if let Some(action) = self.step(now, leaving) {
+            return Some(action);
+        }
+        let standing = self.standing_at(now);
+        if standing != self.standing {
+            self.standing = standing;
+            return Some(Action::Standing(standing));
+        }
+        let charge = charge?;
+        if self.looked_at.is_none() {
+            self.looked_at = Some(now);
+            return Some(Action::LookAgain);
+        }
+        Some(self.end(charge))
+    }
+
+    fn step(&mut self, now: Moment, leaving: bool) -> Option<Action> {
+        match self.state {
+            State::Resting { .. } if !leaving && self.ping_due_at() <= now => {
+                self.state = State::Sending {
+                    due_at: now,
+                    ready_by: now.after(self.config.ready_timeout),
+                };
+                Some(Action::Ping)
+            }
+            State::CallingOff => {
+                self.rest();
+                Some(Action::CallOff)
+            }
+            State::Waiting {
+                sent_at, missed, ..
+            } if !self.is_last_window(missed) && self.window_ends_at() <= now => {
+                let missed = missed + 1;
+                self.state = State::Waiting {
+                    sent_at,
+                    // From the window's end, not from now: a late call must not stretch the bound.
+                    pong_by: self.window_ends_at().after(self.config.pong_timeout),
+                    missed,
+                };
+                self.excused_at = None;
+                Some(Action::Missed { missed })
+            }
+            State::Resting { .. }
+            | State::Sending { .. }
+            | State::Waiting { .. }
+            | State::Ended => None,
+        }
+    }
+
+    fn hear(&mut self, now: Moment) {
+        self.heard_at = now;
+        self.excused_at = None;
+        let always = self.config.ping_when == PingWhen::Always;
+        match self.state {
+            State::Resting { .. } => self.rest(),
+            State::Sending { due_at, .. } if always || self.ping_wanted() => {
+                self.state = State::Sending {
+                    due_at,
+                    ready_by: now.after(self.config.ready_timeout),
+                };
+            }
+            State::Sending { .. } => self.state = State::CallingOff,
+            State::Waiting { sent_at, .. } => {
+                self.state = State::Waiting {
+                    sent_at,
+                    pong_by: now
+                        .after(self.config.interval)
+                        .after(self.config.pong_timeout),
+                    missed: 0,
+                };
+            }
+            State::CallingOff | State::Ended => {}
+        }
+    }
+
+    /// Enters `Resting`, or corrects its deadline.
+    fn rest(&mut self) {
+        let ping_at = match &self.pings {
+            Some(pings) if !self.asleep() => match self.config.ping_when {
+                PingWhen::Always => pings.last_at.after(pings.interval),
+                PingWhen::Quiet | PingWhen::WhileBusy | PingWhen::NotBusy => {
+                    self.heard_at.after(pings.interval)
+                }
+            },
+            Some(_) | None => Moment::NEVER,
+        };
+        self.state = State::Resting { ping_at };
+    }
+
+    fn follow_usage(&mut self, slept: bool, now: Moment) {
+        if slept && !self.asleep() {
+            self.awake_since = now;
+        }
+        match self.state {
+            State::Resting { .. } => self.rest(),
+            State::Sending { .. }
+                if self.asleep() && !(self.ping_wanted() && self.may_ping_if_wanted()) =>
+            {
+                self.state = State::CallingOff;
+            }
+            State::Sending { .. } | State::CallingOff | State::Waiting { .. } | State::Ended => {}
+        }
+    }
+
+    fn end(&mut self, charge: Charge) -> Action {
+        let missed = match charge.failure {
+            Failure::PongTimeout => self.missed() + 1,
+            _ => self.missed(),
+        };
+        self.state = State::Ended;
+        Action::End(Ending {
+            failure: charge.failure,
+            waited: self.latest.since(charge.since),
+            missed,
+            quiet_for: self.latest.since(self.heard_at),
+        })
+    }
+
+    /// The limit that runs out first of those that end the connection.
+    fn first_charge(&self) -> Option<Charge> {
+        let ping = match self.state {
+            State::Sending { due_at, ready_by } => Some(Charge {
+                by: self.excused(ready_by),
+                failure: Failure::PingBlocked,
+                since: due_at,
+            }),
+            State::Waiting {
+                sent_at, missed, ..
+            } if self.is_last_window(missed) => Some(Charge {
+                by: self.window_ends_at(),
+                failure: Failure::PongTimeout,
+                since: sent_at,
+            }),
+            State::Waiting { .. } | State::Resting { .. } | State::CallingOff => None,
+            State::Ended => return None,
+        };
+        let usage = match self.usage {
+            Usage::Idle { since } => self.config.idle_timeout.map(|timeout| Charge {
+                by: match self.standing {
+                    Standing::Leaving => since,
+                    Standing::Well | Standing::Unverified | Standing::Suspect => {
+                        since.after(timeout)
+                    }
+                },
+                failure: Failure::IdleTimeout,
+                since,
+            }),
+            Usage::Busy { since } => self.config.quiet_timeout.map(|timeout| {
+                let since = since.max(self.heard_at);
+                Charge {
+                    by: self.excused(since.after(timeout)),
+                    failure: Failure::ReadTimeout,
+                    since,
+                }
+            }),
+        };
+        match (ping, usage) {
+            (Some(ping), Some(usage)) if usage.by <= ping.by => Some(usage),
+            (Some(ping), _) => Some(ping),
+            (None, usage) => usage,
+        }
+    }
+
+    fn standing_at(&self, now: Moment) -> Standing {
+        if self.standing == Standing::Leaving {
+            Standing::Leaving
+        } else if self.missed() > 0 || self.suspect_at() <= now {
+            Standing::Suspect
+        } else if self.unverified_at() <= now {
+            Standing::Unverified
+        } else {
+            Standing::Well
+        }
+    }
+
+    fn standing_changes_at(&self) -> Moment {
+        if self.standing_at(self.latest) != self.standing {
+            return self.latest;
+        }
+        match self.standing {
+            Standing::Well => self.suspect_at().min(self.unverified_at()),
+            Standing::Unverified => self.suspect_at(),
+            Standing::Suspect | Standing::Leaving => Moment::NEVER,
+        }
+    }
+
+    fn suspect_at(&self) -> Moment {
+        let waiting = matches!(self.state, State::Waiting { .. });
+        match self.config.suspect_after {
+            Some(limit) if self.pings.is_some() && (waiting || !self.asleep()) => {
+                self.heard_at.max(self.awake_since).after(limit)
+            }
+            Some(_) | None => Moment::NEVER,
+        }
+    }
+
+    fn unverified_at(&self) -> Moment {
+        match self.config.verify_after_idle {
+            Some(limit) if self.pings.is_some() => self.heard_at.after(limit),
+            Some(_) | None => Moment::NEVER,
+        }
+    }
+
+    /// When a resting ping is due.
+    fn ping_due_at(&self) -> Moment {
+        let wanted_at = match &self.pings {
+            Some(pings) if self.may_ping_if_wanted() => pings.wanted_at,
+            Some(_) | None => None,
+        };
+        match self.state {
+            State::Resting { ping_at } => wanted_at.map_or(ping_at, |at| at.min(ping_at)),
+            State::Sending { .. } | State::CallingOff | State::Waiting { .. } | State::Ended => {
+                Moment::NEVER
+            }
+        }
+    }
+
+    fn window_ends_at(&self) -> Moment {
+        match self.state {
+            State::Waiting { pong_by, .. } => self.excused(pong_by),
+            State::Resting { .. } | State::Sending { .. } | State::CallingOff | State::Ended => {
+                Moment::NEVER
+            }
+        }
+    }
+
+    fn is_last_window(&self, missed: u32) -> bool {
+        missed.saturating_add(1) >= self.config.max_missed
+    }
+
+    /// A limit that ran while the driver stood still ends one pong wait after it went on.
+    fn excused(&self, by: Moment) -> Moment {
+        match self.excused_at {
+            Some(at) => by.max(at.after(self.config.pong_timeout)),
+            None => by,
+        }
+    }
+
+    fn asleep(&self) -> bool {
+        match (self.config.ping_when, self.usage) {
+            (PingWhen::WhileBusy, Usage::Idle { .. }) | (PingWhen::NotBusy, Usage::Busy { .. }) => {
+                true
+            }
+            (PingWhen::Always | PingWhen::Quiet, _)
+            | (PingWhen::WhileBusy, Usage::Busy { .. })
+            | (PingWhen::NotBusy, Usage::Idle { .. }) => false,
+        }
+    }
+
+    fn ping_wanted(&self) -> bool {
+        matches!(&self.pings, Some(pings) if pings.wanted_at.is_some())
+    }
+
+    /// A serial transport that is busy can't carry a ping, however wanted.
+    fn may_ping_if_wanted(&self) -> bool {
+        let serial_and_busy = matches!(
+            (self.config.ping_when, self.usage),
+            (PingWhen::NotBusy, Usage::Busy { .. })
+        );
+        !serial_and_busy
+    }
+
+    fn draw_interval(&mut self) {
+        let (interval, jitter) = (self.config.interval, self.config.jitter);
+        if let Some(pings) = &mut self.pings {
+            pings.random = split_mix(pings.random);
+            let most = nanos(interval) / 100 * u64::from(jitter);
+            let cut = if most == 0 {
+                0
+            } else {
+                mixed(pings.random) % (most + 1)
+            };
+            pings.interval = interval.saturating_sub(Duration::from_nanos(cut));
+        }
+    }
+
+    fn clamp(&mut self, now: Moment) -> Moment {
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+}
+
+/// A limit that ends the connection when it runs out.
+struct Charge {
+    by: Moment,
+    failure: Failure,
+    since: Moment,
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): any seed will do, and jitter needs no more.
+fn split_mix(state: u64) -> u64 {
+    state.wrapping_add(0x9e37_79b9_7f4a_7c15)
+}
+
+fn mixed(state: u64) -> u64 {
+    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

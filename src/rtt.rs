@@ -1,0 +1,82 @@
+//! The round-trip times of a connection's pings.
+
+use std::time::Duration;
+
+/// The round-trip times of a connection's pings, from the moment a ping was out to its pong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rtt {
+    last: Duration,
+    min: Duration,
+    smoothed: Duration,
+    variation: Duration,
+}
+
+impl Rtt {
+    pub(crate) fn first(sample: Duration) -> Rtt {
+        Rtt {
+            last: sample,
+            min: sample,
+            smoothed: sample,
+            variation: sample / 2,
+        }
+    }
+
+    /// RFC 6298 section 2.3: the variation moves first, by the smoothed value of before.
+    pub(crate) fn next(self, sample: Duration) -> Rtt {
+        let distance = self.smoothed.abs_diff(sample);
+        Rtt {
+            last: sample,
+            min: self.min.min(sample),
+            smoothed: self.smoothed.saturating_mul(7).saturating_add(sample) / 8,
+            variation: self.variation.saturating_mul(3).saturating_add(distance) / 4,
+        }
+    }
+
+    /// Returns the newest sample.
+    #[must_use]
+    pub fn last(&self) -> Duration {
+        self.last
+    }
+
+    /// Returns the least sample of the connection's life.
+    #[must_use]
+    pub fn min(&self) -> Duration {
+        self.min
+    }
+
+    /// Returns the smoothed value (RFC 6298's SRTT: 7/8 of the one before and 1/8 of the sample).
+    #[must_use]
+    pub fn smoothed(&self) -> Duration {
+        self.smoothed
+    }
+
+    /// Returns the mean deviation (RFC 6298's RTTVAR).
+    #[must_use]
+    pub fn variation(&self) -> Duration {
+        self.variation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn follows_rfc_6298() {
+        let rtt = Rtt::first(Duration::from_millis(100));
+        assert_eq!(rtt.variation(), Duration::from_millis(50));
+
+        let rtt = rtt.next(Duration::from_millis(180));
+        assert_eq!(rtt.last(), Duration::from_millis(180));
+        assert_eq!(rtt.min(), Duration::from_millis(100));
+        assert_eq!(rtt.smoothed(), Duration::from_millis(110));
+        // 3/4 of 50 and 1/4 of |100 - 180|
+        assert_eq!(rtt.variation(), Duration::from_micros(57_500));
+    }
+
+    #[test]
+    fn the_largest_sample_does_not_overflow() {
+        let rtt = Rtt::first(Duration::MAX).next(Duration::MAX);
+        assert_eq!(rtt.last(), Duration::MAX);
+    }
+}
