@@ -198,6 +198,11 @@ impl Liveness {
         }
     }
 
+    /// Whether a ping is to be brought out.
+    pub(crate) fn is_sending(&self) -> bool {
+        matches!(self.state, State::Sending { .. })
+    }
+
     /// Whether a limit runs that a pause of the driver itself could falsify.
     pub(crate) fn is_judging(&self) -> bool {
         match self.state {

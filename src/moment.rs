@@ -65,6 +65,11 @@ impl Clock {
         Moment(nanos(now.saturating_duration_since(self.origin)))
     }
 
+    /// The instant of a moment that has been.
+    pub(crate) fn instant_or_origin(&self, moment: Moment) -> Instant {
+        self.instant(moment).unwrap_or(self.origin)
+    }
+
     /// The instant of `moment`, or `None` if it lies beyond what an instant can hold.
     pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
         if moment == Moment::NEVER {

@@ -1,0 +1,246 @@
+//! A look at a connection from outside, and the means to close it.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    config::{Config, Evidence},
+    error::{Cause, Failure, HeartbeatError, Stage},
+    in_flight::in_flight,
+    link::{Link, signal, status},
+    moment::Moment,
+    rtt::Rtt,
+    wakers::Key,
+};
+
+/// What a connection is, as seen from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum State {
+    /// Nothing speaks against it.
+    Alive,
+    /// At least one miss, or past `suspect_after`. A sign of life makes it alive again.
+    Suspect,
+    /// Takes no new calls and ends with the last one in flight.
+    Closing,
+    /// Ended because no request was in flight for `idle_timeout`.
+    IdleClosed,
+    /// Ended on this side, by [`Handle::close`] or with its last user.
+    Closed,
+    /// Ended by any other [`Failure`]. Final.
+    Dead,
+}
+
+/// A weak handle to a connection: it doesn't keep it alive, and outlives it.
+#[derive(Clone)]
+pub struct Handle {
+    link: Arc<Link>,
+}
+
+impl Handle {
+    pub(crate) fn new(link: Arc<Link>) -> Handle {
+        Handle { link }
+    }
+
+    /// Returns the connection's state.
+    #[must_use]
+    pub fn state(&self) -> State {
+        match self.link.ended().map(|cause| cause.failure) {
+            Some(Failure::IdleTimeout) => State::IdleClosed,
+            Some(Failure::Closed) => State::Closed,
+            Some(_) => State::Dead,
+            None if self.link.status() == status::LEAVING => State::Closing,
+            None if self.link.figures().suspect => State::Suspect,
+            None => State::Alive,
+        }
+    }
+
+    /// Waits until the connection has ended, and returns why.
+    ///
+    /// It also resolves, with [`Failure::Closed`], when the last user of the connection is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn closed(&self) -> Failure {
+        let mut waiter = Waiter::new(&self.link);
+        poll_fn(|cx| waiter.poll(cx, |link| link.ended().map(|cause| cause.failure))).await
+    }
+
+    /// Returns why the connection has ended, `None` while it has not.
+    #[must_use]
+    pub fn failure(&self) -> Option<Failure> {
+        self.link.ended().map(|cause| cause.failure)
+    }
+
+    /// Returns the error with all its figures, as [`failure`](Handle::failure) but whole.
+    #[must_use]
+    pub fn error(&self) -> Option<HeartbeatError> {
+        let cause = self.link.ended()?;
+        Some(HeartbeatError::shared(Arc::clone(cause), Stage::NotSent))
+    }
+
+    /// Returns the round-trip times of the pings, `None` before the first pong.
+    #[must_use]
+    pub fn rtt(&self) -> Option<Rtt> {
+        self.link.figures().rtt
+    }
+
+    /// Returns when the last sign of life came in: to the precision of a
+    /// [tick](Config::tick), and at first the moment when the connection was wrapped.
+    #[must_use]
+    pub fn last_heard(&self) -> Instant {
+        let unstamped = self.link.peek_signals() & signal::HEARD != 0
+            && self.link.config.evidence == Evidence::AnyTraffic;
+        let heard_at = if unstamped {
+            self.link.clock.now()
+        } else {
+            self.link.figures().heard_at
+        };
+        self.link.clock.instant_or_origin(heard_at)
+    }
+
+    /// Returns how long no request has been in flight: zero while one is.
+    #[must_use]
+    pub fn idle_for(&self) -> Duration {
+        let used = self.link.peek_signals() & signal::USED != 0;
+        if used || self.in_flight() > 0 {
+            return Duration::ZERO;
+        }
+        let idle_since: Option<Moment> = self.link.figures().idle_since;
+        idle_since.map_or(Duration::ZERO, |since| self.link.clock.now().since(since))
+    }
+
+    /// Returns how many requests are in flight. Pings don't count.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        in_flight(&self.link).unwrap_or(0)
+    }
+
+    /// Returns how many pings went out.
+    #[must_use]
+    pub fn pings(&self) -> u64 {
+        self.link.figures().pings
+    }
+
+    /// Returns how many pongs came in.
+    #[must_use]
+    pub fn pongs(&self) -> u64 {
+        self.link.figures().pongs
+    }
+
+    /// Returns how many pong waits in a row have passed without a sign of life.
+    #[must_use]
+    pub fn missed(&self) -> u32 {
+        self.link.figures().missed
+    }
+
+    /// Returns the connection's settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.link.config
+    }
+
+    /// Pings the peer at once, whatever [`PingWhen`](crate::PingWhen) says, and returns the
+    /// round-trip time of the pong. A ping that is out already serves as well; on a serial
+    /// transport ([`PingWhen::NotBusy`](crate::PingWhen::NotBusy)) it waits until no request is
+    /// in flight.
+    ///
+    /// # Errors
+    ///
+    /// Why the connection ended, if it does so before the pong;
+    /// [`Failure::Unsupported`] if it has no way to ping.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future doesn't call the ping off.
+    pub async fn ping_now(&self) -> Result<Duration, HeartbeatError> {
+        let before = {
+            let figures = self.link.figures();
+            if !figures.can_ping {
+                return Err(HeartbeatError::new(Failure::Unsupported, Stage::NotSent));
+            }
+            figures.pongs
+        };
+        self.link.want_ping();
+        let mut waiter = Waiter::new(&self.link);
+        poll_fn(|cx| {
+            waiter.poll(cx, |link| {
+                let figures = *link.figures();
+                match figures.rtt {
+                    Some(rtt) if figures.pongs > before => Some(Ok(rtt.last())),
+                    Some(_) | None if link.status() >= status::LEAVING => Some(Err(link.refusal())),
+                    Some(_) | None => None,
+                }
+            })
+        })
+        .await
+    }
+
+    /// Ends the connection with [`Failure::Closed`]: calls in flight fail, the transport is
+    /// closed. Does nothing if it has ended.
+    pub fn close(&self) {
+        self.link.end(Cause::new(Failure::Closed));
+    }
+
+    /// Runs `hook` when the connection has ended, after its cause is known and before anybody
+    /// who waits is woken: the place to close the transport. At once if it has ended already.
+    ///
+    /// The hook must not block. A panic in it is caught and logged.
+    pub fn on_end<F>(&self, hook: F)
+    where
+        F: FnOnce(&HeartbeatError) + Send + 'static,
+    {
+        self.link.on_end(Box::new(hook));
+    }
+
+    #[cfg(feature = "hyper")]
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("state", &self.state())
+            .finish()
+    }
+}
+
+/// A place among the link's waiters, given up on drop.
+struct Waiter<'a> {
+    link: &'a Link,
+    key: Key,
+}
+
+impl<'a> Waiter<'a> {
+    fn new(link: &'a Link) -> Self {
+        Waiter {
+            link,
+            key: Key::NONE,
+        }
+    }
+
+    fn poll<T>(&mut self, cx: &Context<'_>, ask: impl Fn(&Link) -> Option<T>) -> Poll<T> {
+        if let Some(answer) = ask(self.link) {
+            return Poll::Ready(answer);
+        }
+        self.link.wait(&mut self.key, cx);
+        // Asked again once registered: what came in between would not wake anybody.
+        ask(self.link).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.link.stop_waiting(&mut self.key);
+    }
+}

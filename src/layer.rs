@@ -1,0 +1,187 @@
+//! The layer: settings, a source of pings, and where the driver runs.
+
+use std::{fmt, pin::Pin, sync::Arc};
+
+use tower_layer::Layer;
+
+use crate::{
+    completion::CompleteOnResponse,
+    config::Config,
+    driver::Driver,
+    in_flight::Users,
+    link::{Link, lock},
+    ping::{Ping, PingSource},
+    service::Heartbeat,
+    spawn::{Launch, Spawner, Task},
+};
+
+/// Wraps connection-level services in a [`Heartbeat`].
+///
+/// ```
+/// use std::time::Duration;
+/// use tower::{Service, ServiceBuilder, ServiceExt};
+/// use tower_heartbeat::{Config, HeartbeatLayer, ping};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), tower_heartbeat::BoxError> {
+/// # let connection = tower::service_fn(|request: &'static str| async move {
+/// #     Ok::<_, std::io::Error>(request.replace('I', "O"))
+/// # });
+/// let mut service = ServiceBuilder::new()
+///     .timeout(Duration::from_secs(60))
+///     .layer(HeartbeatLayer::new(
+///         Config::detect_within(Duration::from_secs(10))?,
+///         ping::request(|| "PING"),
+///     ))
+///     .service(connection);
+///
+/// let answer = service.ready().await?.call("PING").await?;
+/// assert_eq!(answer, "PONG");
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Each wrapped service is one connection with a driver of its own. The driver is spawned at
+/// once where there is a tokio runtime, otherwise when the service is first polled in one.
+/// Limits (`ConcurrencyLimit`, `RateLimit`, `LoadShed`) belong outside: below, they would starve
+/// the pings.
+#[derive(Clone)]
+pub struct HeartbeatLayer<P, C = CompleteOnResponse> {
+    config: Arc<Config>,
+    source: P,
+    completion: C,
+    spawner: Spawner,
+}
+
+impl<P> HeartbeatLayer<P> {
+    /// Creates a layer that pings with `source`; the [`ping`](crate::ping) module has them.
+    #[must_use]
+    pub fn new(config: Config, source: P) -> Self {
+        HeartbeatLayer {
+            config: Arc::new(config),
+            source,
+            completion: CompleteOnResponse,
+            spawner: Spawner::default(),
+        }
+    }
+}
+
+impl<P, C> HeartbeatLayer<P, C> {
+    /// Sets until when a response keeps its request in flight.
+    ///
+    /// Default: [`CompleteOnResponse`], until the response is there.
+    #[must_use]
+    pub fn completion<D>(self, completion: D) -> HeartbeatLayer<P, D> {
+        HeartbeatLayer {
+            config: self.config,
+            source: self.source,
+            completion,
+            spawner: self.spawner,
+        }
+    }
+
+    /// Has `spawn` run the drivers, one call for each connection, made when its service is wrapped.
+    ///
+    /// The driver needs tokio's time. One that is dropped ends its connection with
+    /// [`Failure::MonitorGone`](crate::Failure::MonitorGone).
+    ///
+    /// ```
+    /// # use tower_heartbeat::{Config, HeartbeatLayer, ping};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let runtime = tokio::runtime::Handle::current();
+    /// let layer = HeartbeatLayer::new(Config::default(), ping::none())
+    ///     .executor(move |driver| drop(runtime.spawn(driver)));
+    /// # let _ = layer;
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn executor<F>(self, spawn: F) -> Self
+    where
+        F: Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
+    {
+        HeartbeatLayer {
+            spawner: Spawner::Custom(Arc::new(spawn)),
+            ..self
+        }
+    }
+
+    /// Returns the layer's settings.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Wraps `inner` and returns its driver, for those who spawn it themselves: on a `LocalSet`,
+    /// say, or beside other work in one task.
+    ///
+    /// ```
+    /// # use tower_heartbeat::{Config, HeartbeatLayer, ping};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let connection = tower::service_fn(|_: ()| async { Ok::<_, std::io::Error>(()) });
+    /// let layer = HeartbeatLayer::new(Config::default(), ping::request(|| ()));
+    /// let (service, driver) = layer.pair(connection);
+    /// let driver = tokio::spawn(driver);
+    ///
+    /// drop(service);
+    /// driver.await.expect("it completes with the last user");
+    /// # }
+    /// ```
+    pub fn pair<S>(&self, inner: S) -> (Heartbeat<S, C>, Driver<P::Ping>)
+    where
+        P: PingSource<S>,
+        C: Clone,
+    {
+        let (link, driver) = self.attach(&inner);
+        let users = Users::new(link);
+        (
+            Heartbeat::new(inner, users, self.completion.clone()),
+            driver,
+        )
+    }
+
+    fn attach<S>(&self, inner: &S) -> (Arc<Link>, Driver<P::Ping>)
+    where
+        P: PingSource<S>,
+    {
+        let ping = self.source.attach(inner);
+        let link = Arc::new(Link::new(Arc::clone(&self.config), ping.is_some()));
+        let driver = Driver::new(Arc::clone(&link), ping);
+        (link, driver)
+    }
+}
+
+impl<S, P, C> Layer<S> for HeartbeatLayer<P, C>
+where
+    P: PingSource<S>,
+    P::Ping: Send + 'static,
+    <P::Ping as Ping>::Pong: Send,
+    C: Clone,
+{
+    type Service = Heartbeat<S, C>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        let (link, driver) = self.attach(&inner);
+        let task: Task = Box::pin(driver);
+        let users = Users::new(link);
+        let launch = Launch {
+            task,
+            spawner: self.spawner.clone(),
+        };
+        // The users are in place before the driver runs, or it would find itself abandoned.
+        if let Err(launch) = launch.try_now() {
+            *lock(&users.launch) = Some(launch);
+        }
+        Heartbeat::new(inner, users, self.completion.clone())
+    }
+}
+
+impl<P, C> fmt::Debug for HeartbeatLayer<P, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeartbeatLayer")
+            .field("config", &self.config)
+            .field("spawner", &self.spawner)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,257 @@
+//! A request through the service as a ping.
+
+use std::{
+    fmt,
+    future::{Ready, ready},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use super::{Ping, PingError, PingSource};
+use crate::error::BoxError;
+
+/// Pings with the request that `make` returns, sent through a clone of the wrapped service.
+///
+/// The clone is the ping's own: no readiness of the traffic is used up. Any response counts as a
+/// pong; [`Request::check`] is stricter. An error of the inner service fails the ping, and with
+/// it the connection, so limits and load shedding belong *outside* the heartbeat.
+///
+/// ```
+/// use tower_heartbeat::{Config, HeartbeatLayer, ping};
+///
+/// let layer = HeartbeatLayer::new(Config::default(), ping::request(|| "PING"));
+/// # let _: HeartbeatLayer<_> = layer;
+/// ```
+pub fn request<M, Req>(make: M) -> Request<M>
+where
+    M: Fn() -> Req + Clone,
+{
+    Request {
+        make,
+        check: AnyResponse,
+    }
+}
+
+/// The source of [`request`].
+#[derive(Clone)]
+pub struct Request<M, C = AnyResponse> {
+    make: M,
+    check: C,
+}
+
+impl<M> Request<M> {
+    /// Has `check` judge each response: only `Ok` is a pong, an error ends the connection with
+    /// [`Failure::PingFailed`](crate::Failure::PingFailed) and is its source.
+    ///
+    /// It runs inside the pong wait, and may read the response's body.
+    ///
+    /// ```
+    /// use tower_heartbeat::{Config, HeartbeatLayer, ping};
+    ///
+    /// let ping = ping::request(|| "PING").check(|answer: String| async move {
+    ///     match answer.as_str() {
+    ///         "PONG" => Ok(()),
+    ///         other => Err(format!("answered {other:?} to PING")),
+    ///     }
+    /// });
+    /// let layer = HeartbeatLayer::new(Config::default(), ping);
+    /// # let _: HeartbeatLayer<_> = layer;
+    /// ```
+    pub fn check<F, Response, Fut, E>(self, check: F) -> Request<M, CheckFn<F>>
+    where
+        F: Fn(Response) -> Fut + Clone,
+        Fut: Future<Output = Result<(), E>>,
+        E: Into<BoxError>,
+    {
+        Request {
+            make: self.make,
+            check: CheckFn(check),
+        }
+    }
+}
+
+/// Judges the response to a ping. Implemented by [`AnyResponse`] and [`CheckFn`].
+pub trait Check<Response> {
+    /// The judgement.
+    type Future: Future<Output = Result<(), PingError>>;
+
+    /// Judges `response`.
+    fn check(&self, response: Response) -> Self::Future;
+}
+
+/// Takes any response as a pong.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub struct AnyResponse;
+
+impl<Response> Check<Response> for AnyResponse {
+    type Future = Ready<Result<(), PingError>>;
+
+    fn check(&self, _: Response) -> Self::Future {
+        ready(Ok(()))
+    }
+}
+
+/// Asks a closure. Made by [`Request::check`].
+#[derive(Clone)]
+pub struct CheckFn<F>(F);
+
+impl<F, Response, Fut, E> Check<Response> for CheckFn<F>
+where
+    F: Fn(Response) -> Fut,
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
+{
+    type Future = Checked<Fut>;
+
+    fn check(&self, response: Response) -> Self::Future {
+        Checked {
+            future: (self.0)(response),
+        }
+    }
+}
+
+pin_project! {
+    /// A closure's judgement, its error as a [`PingError`].
+    pub struct Checked<Fut> {
+        #[pin]
+        future: Fut,
+    }
+}
+
+impl<Fut, E> Future for Checked<Fut>
+where
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<(), PingError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_err(PingError::new)
+    }
+}
+
+impl<S, M, Req, C> PingSource<S> for Request<M, C>
+where
+    S: Service<Req> + Clone,
+    S::Error: Into<BoxError>,
+    M: Fn() -> Req + Clone,
+    C: Check<S::Response> + Clone,
+{
+    type Ping = RequestPing<S, M, C>;
+
+    fn attach(&self, service: &S) -> Option<Self::Ping> {
+        Some(RequestPing {
+            service: service.clone(),
+            make: self.make.clone(),
+            check: self.check.clone(),
+        })
+    }
+}
+
+/// The pings of one connection, made by [`request`].
+pub struct RequestPing<S, M, C> {
+    service: S,
+    make: M,
+    check: C,
+}
+
+impl<S, M, Req, C> Ping for RequestPing<S, M, C>
+where
+    S: Service<Req> + Clone,
+    S::Error: Into<BoxError>,
+    M: Fn() -> Req,
+    C: Check<S::Response> + Clone,
+{
+    type Pong = Pong<S::Future, C, C::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>> {
+        self.service.poll_ready(cx).map_err(PingError::new)
+    }
+
+    fn ping(&mut self) -> Self::Pong {
+        Pong {
+            state: State::Calling {
+                future: self.service.call((self.make)()),
+                check: self.check.clone(),
+            },
+        }
+    }
+
+    fn call_off(&mut self) {
+        // A fresh clone holds no readiness; the old one's permits go back with it.
+        self.service = self.service.clone();
+    }
+}
+
+pin_project! {
+    /// The response to a ping, then its judgement.
+    pub struct Pong<F, C, J> {
+        #[pin]
+        state: State<F, C, J>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, C, J> {
+        Calling { #[pin] future: F, check: C },
+        Judging { #[pin] judgement: J },
+    }
+}
+
+impl<F, C, Response, E> Future for Pong<F, C, C::Future>
+where
+    F: Future<Output = Result<Response, E>>,
+    E: Into<BoxError>,
+    C: Check<Response>,
+{
+    type Output = Result<(), PingError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.project().state;
+        loop {
+            let judgement = match state.as_mut().project() {
+                StateProjection::Calling { future, check } => match ready!(future.poll(cx)) {
+                    Ok(response) => check.check(response),
+                    Err(error) => return Poll::Ready(Err(PingError::new(error))),
+                },
+                StateProjection::Judging { judgement } => return judgement.poll(cx),
+            };
+            state.set(State::Judging { judgement });
+        }
+    }
+}
+
+impl<M, C> fmt::Debug for Request<M, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").finish_non_exhaustive()
+    }
+}
+
+impl<F> fmt::Debug for CheckFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CheckFn").finish_non_exhaustive()
+    }
+}
+
+impl<Fut> fmt::Debug for Checked<Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checked").finish_non_exhaustive()
+    }
+}
+
+impl<S, M, C> fmt::Debug for RequestPing<S, M, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestPing").finish_non_exhaustive()
+    }
+}
+
+impl<F, C, J> fmt::Debug for Pong<F, C, J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pong").finish_non_exhaustive()
+    }
+}
