@@ -25,6 +25,7 @@ pub struct CompleteOnResponse;
 impl<Response> TrackCompletion<Response> for CompleteOnResponse {
     type Output = Response;
 
+    #[inline]
     fn track_completion(&self, in_flight: InFlight, response: Response) -> Response {
         drop(in_flight);
         response

@@ -200,6 +200,10 @@ impl<P: Ping> Driver<P> {
     }
 
     fn fail(&mut self, error: PingError, now: Moment) {
+        if self.link.is_leaving_by_itself() {
+            // A transport that takes no more requests takes no pings either.
+            return;
+        }
         if let Some(Action::End(ending)) = self.machine.on_ping_failed(now) {
             self.end(ending, Some(error));
         }

@@ -6,6 +6,7 @@
 //! [`in_flight`] subtracts.
 
 use std::{
+    cell::Cell,
     fmt,
     sync::{
         Arc, Mutex, OnceLock, Weak,
@@ -155,6 +156,7 @@ pub struct InFlight {
 
 impl InFlight {
     /// Reports a sign of life: something of this request's answer came in.
+    #[inline]
     pub fn heard(&self) {
         self.shard.link.heard();
     }
@@ -194,8 +196,11 @@ impl InFlight {
 }
 
 impl Drop for InFlight {
+    #[inline]
     fn drop(&mut self) {
-        self.shard.wakers.remove(&mut self.key);
+        if !self.key.is_none() {
+            self.shard.wakers.remove(&mut self.key);
+        }
     }
 }
 
@@ -210,10 +215,23 @@ impl fmt::Debug for InFlight {
 /// By thread, not by clone: users clone a service for every request.
 #[inline]
 fn shard_of_this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        static SHARD: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
+        // A constant and no destructor: reading it is one load, also while the thread ends.
+        static SHARD: Cell<usize> = const { Cell::new(UNASSIGNED) };
     }
-    // A thread that is being torn down may still send; any shard serves.
-    SHARD.try_with(|shard| *shard).unwrap_or(0)
+    SHARD.with(|shard| match shard.get() {
+        UNASSIGNED => {
+            shard.set(next_shard());
+            shard.get()
+        }
+        assigned => assigned,
+    }) % SHARDS
+}
+
+const UNASSIGNED: usize = usize::MAX;
+
+#[cold]
+fn next_shard() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
 }

@@ -6,6 +6,10 @@ mod driver;
 mod error;
 mod future;
 mod handle;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 mod in_flight;
 mod layer;
 mod link;

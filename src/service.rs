@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::{
     completion::{CompleteOnResponse, TrackCompletion},
-    error::{Cause, Error, Failure, HeartbeatError, Stage},
+    error::{Cause, Error, Failure, HeartbeatError},
     future::ResponseFuture,
     handle::Handle,
     in_flight::Users,
@@ -53,6 +53,7 @@ impl Seat {
         }
     }
 
+    #[inline]
     fn link(&self) -> &Arc<Link> {
         &self.users.link
     }
@@ -184,12 +185,14 @@ where
                 self.seat.stop_waiting();
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(match self.seat.link().ended() {
-                Some(cause) => {
-                    Error::Heartbeat(HeartbeatError::shared(Arc::clone(cause), Stage::NotSent))
-                }
-                None => Error::Inner(error),
-            })),
+            Poll::Ready(Err(error)) => {
+                let link = self.seat.link();
+                Poll::Ready(Err(if link.status() >= status::LEAVING {
+                    Error::Heartbeat(link.refusal())
+                } else {
+                    Error::Inner(error)
+                }))
+            }
             Poll::Pending => {
                 self.seat.wait(cx);
                 let link = self.seat.link();

@@ -23,6 +23,7 @@ pub(crate) struct Key(usize);
 impl Key {
     pub(crate) const NONE: Key = Key(usize::MAX);
 
+    #[inline]
     pub(crate) fn is_none(&self) -> bool {
         self.0 == usize::MAX
     }

@@ -1,0 +1,246 @@
+//! An HTTP request as a ping.
+
+use std::{
+    fmt,
+    marker::PhantomData,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use tower_service::Service;
+
+use crate::{
+    error::BoxError,
+    ping::{Ping, PingError, PingSource},
+};
+
+/// Pings with `HEAD` requests for `uri`, on a clone of the service.
+///
+/// Over HTTP/2 the URI has to be absolute; over HTTP/1 it is a path. Any answer is a pong, since
+/// any well-formed answer proves the path to the peer; [`expect_status`](HttpPingSource::expect_status)
+/// is stricter.
+///
+/// ```
+/// use http::{StatusCode, Uri};
+/// use tower_heartbeat::{Config, HeartbeatLayer, http::{CompleteOnBody, head}};
+/// # type RequestBody = String;
+///
+/// let ping = head::<RequestBody>(Uri::from_static("http://localhost/health"))
+///     .expect_status(StatusCode::NO_CONTENT);
+/// let layer = HeartbeatLayer::new(Config::default(), ping)
+///     .completion(CompleteOnBody::default());
+/// # let _ = layer;
+/// ```
+pub fn head<B>(uri: Uri) -> HttpPingSource<B> {
+    HttpPingSource::new(Method::HEAD, uri)
+}
+
+/// Pings with `OPTIONS` requests for `uri`; as [`head`] otherwise.
+pub fn options<B>(uri: Uri) -> HttpPingSource<B> {
+    HttpPingSource::new(Method::OPTIONS, uri)
+}
+
+/// The source of [`head`] and [`options`]; `B` is the service's request body, of which the ping
+/// sends the default.
+pub struct HttpPingSource<B> {
+    method: Method,
+    uri: Uri,
+    expected: Option<StatusCode>,
+    body: PhantomData<fn() -> B>,
+}
+
+impl<B> HttpPingSource<B> {
+    fn new(method: Method, uri: Uri) -> Self {
+        HttpPingSource {
+            method,
+            uri,
+            expected: None,
+            body: PhantomData,
+        }
+    }
+
+    /// Takes only answers with this status as pongs. Any other ends the connection with
+    /// [`Failure::PingFailed`](crate::Failure::PingFailed), its source an [`UnexpectedStatus`].
+    #[must_use]
+    pub fn expect_status(mut self, status: StatusCode) -> Self {
+        self.expected = Some(status);
+        self
+    }
+}
+
+impl<S, B, R> PingSource<S> for HttpPingSource<B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Default,
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    type Ping = HttpPing<S, B>;
+
+    fn attach(&self, service: &S) -> Option<Self::Ping> {
+        Some(HttpPing {
+            service: service.clone(),
+            source: self.clone(),
+        })
+    }
+}
+
+/// The pings of one connection, made by [`head`] or [`options`].
+pub struct HttpPing<S, B> {
+    service: S,
+    source: HttpPingSource<B>,
+}
+
+impl<S, B, R> Ping for HttpPing<S, B>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone,
+    S::Error: Into<BoxError>,
+    B: Default,
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    type Pong = HttpPong<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>> {
+        self.service.poll_ready(cx).map_err(PingError::new)
+    }
+
+    fn ping(&mut self) -> Self::Pong {
+        let mut request = Request::new(B::default());
+        *request.method_mut() = self.source.method.clone();
+        *request.uri_mut() = self.source.uri.clone();
+        HttpPong {
+            expected: self.source.expected,
+            state: State::Calling {
+                future: self.service.call(request),
+            },
+        }
+    }
+
+    fn call_off(&mut self) {
+        self.service = self.service.clone();
+    }
+}
+
+pin_project! {
+    /// The answer to an HTTP ping, read to its end: an unread body would cost the connection
+    /// (HTTP/1) or a reset (HTTP/2).
+    pub struct HttpPong<F, R> {
+        expected: Option<StatusCode>,
+        #[pin]
+        state: State<F, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, R> {
+        Calling { #[pin] future: F },
+        Draining { #[pin] body: R },
+    }
+}
+
+impl<F, R, E> Future for HttpPong<F, R>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    E: Into<BoxError>,
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    type Output = Result<(), PingError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        loop {
+            let response = match this.state.as_mut().project() {
+                StateProjection::Calling { future } => {
+                    ready!(future.poll(cx)).map_err(PingError::new)?
+                }
+                StateProjection::Draining { mut body } => {
+                    while let Some(frame) = ready!(body.as_mut().poll_frame(cx)) {
+                        frame.map_err(PingError::new)?;
+                    }
+                    return Poll::Ready(Ok(()));
+                }
+            };
+            if let Some(expected) = *this.expected
+                && response.status() != expected
+            {
+                return Poll::Ready(Err(PingError::new(UnexpectedStatus {
+                    status: response.status(),
+                    expected,
+                })));
+            }
+            this.state.set(State::Draining {
+                body: response.into_body(),
+            });
+        }
+    }
+}
+
+/// An HTTP ping was answered with another status than
+/// [`expect_status`](HttpPingSource::expect_status) asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnexpectedStatus {
+    status: StatusCode,
+    expected: StatusCode,
+}
+
+impl UnexpectedStatus {
+    /// Returns the status of the answer.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+}
+
+impl fmt::Display for UnexpectedStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ping was answered with status {}, expected {}",
+            self.status, self.expected
+        )
+    }
+}
+
+impl std::error::Error for UnexpectedStatus {}
+
+impl<B> Clone for HttpPingSource<B> {
+    fn clone(&self) -> Self {
+        HttpPingSource {
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            expected: self.expected,
+            body: PhantomData,
+        }
+    }
+}
+
+impl<B> fmt::Debug for HttpPingSource<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpPingSource")
+            .field("method", &self.method)
+            .field("uri", &self.uri)
+            .field("expected", &self.expected)
+            .finish()
+    }
+}
+
+impl<S, B> fmt::Debug for HttpPing<S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpPing")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<F, R> fmt::Debug for HttpPong<F, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpPong").finish_non_exhaustive()
+    }
+}

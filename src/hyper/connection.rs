@@ -1,0 +1,241 @@
+//! The handshake, and the life of a connection up to its reason to end.
+
+use std::{fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+
+use hyper::{
+    client::conn::http2,
+    rt::{Read, Write, bounds::Http2ClientConnExec},
+};
+
+use super::{
+    send::SendRequest,
+    wire::{Io, Wire},
+};
+use crate::{
+    error::{BoxError, Cause, Failure, HeartbeatError},
+    handle::Handle,
+    link::Link,
+};
+
+/// An HTTP/2 connection that [`drive`] is to run.
+#[must_use = "a connection does nothing unless it is driven"]
+pub struct Connection<T, B, E>
+where
+    T: Read + Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Error: Into<BoxError>,
+    E: Http2ClientConnExec<B, Io<T>> + Unpin,
+{
+    inner: http2::Connection<Io<T>, B, E>,
+    wire: Arc<Wire>,
+}
+
+/// Shakes hands over `io`, as `builder` says.
+///
+/// It doesn't wait for the peer: one that stays mute is found by the heartbeat. hyper's own
+/// keep-alive should be off, or slower than the heartbeat: it ends connections that are busy
+/// receiving, if only the pong is late.
+///
+/// # Errors
+///
+/// hyper's, when writing the preface fails.
+pub async fn handshake<T, B, E>(
+    builder: &http2::Builder<E>,
+    io: T,
+) -> Result<(SendRequest<B>, Connection<T, B, E>), hyper::Error>
+where
+    T: Read + Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    E: Http2ClientConnExec<B, Io<T>> + Unpin + Clone,
+{
+    let wire = Arc::new(Wire::default());
+    let (send, inner) = builder.handshake(Io::new(io, Arc::clone(&wire))).await?;
+    let send = SendRequest::new(send, Arc::clone(&wire));
+    Ok((send, Connection { inner, wire }))
+}
+
+/// Runs `connection` for the heartbeat of `handle`, and records there why it ended.
+///
+/// When the heartbeat ends first, the IO is closed: at once for a peer that is gone, after a
+/// graceful goodbye of at most half a second for an idle or closed connection.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the connection as a graceful shutdown by the peer does: calls in
+/// flight go on as far as the IO does, new ones fail with
+/// [`Failure::Transport`](crate::Failure::Transport).
+pub async fn drive<T, B, E>(connection: Connection<T, B, E>, handle: Handle)
+where
+    T: Read + Write + Unpin + 'static,
+    B: http_body::Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+    E: Http2ClientConnExec<B, Io<T>> + Unpin + Clone,
+{
+    let Connection { inner, wire } = connection;
+    let witness = Witness {
+        link: Arc::clone(handle.link()),
+        wire,
+    };
+    witness.begin();
+    let result = run(inner, &handle).await;
+    witness.testify(result);
+
+    // What is left is to see the IO closed: by streams that come to their end, or by the verdict.
+    let wire = Arc::clone(&witness.wire);
+    drop(witness);
+    let failure = until(handle.closed(), wire.io_closed()).await;
+    if let Some(failure) = failure
+        && says_goodbye(failure)
+    {
+        drop(tokio::time::timeout(GOODBYE, wire.io_closed()).await);
+    }
+    if let Some(error) = handle.error() {
+        wire.cut(&error);
+    }
+}
+
+/// The connection's result, or `None` if the heartbeat ended first.
+async fn run<C>(connection: C, handle: &Handle) -> Option<Result<(), hyper::Error>>
+where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
+    until(connection, handle.closed()).await
+}
+
+/// The output of `first`, or `None` once `second` is done before it.
+async fn until<F, G>(first: F, second: G) -> Option<F::Output>
+where
+    F: Future,
+    G: Future,
+{
+    let mut first = pin!(first);
+    let mut second = pin!(second);
+    poll_fn(|cx| {
+        if let Poll::Ready(output) = first.as_mut().poll(cx) {
+            return Poll::Ready(Some(output));
+        }
+        second.as_mut().poll(cx).map(|_| None)
+    })
+    .await
+}
+
+/// Whether a connection that ended so may still close in good order.
+fn says_goodbye(failure: Failure) -> bool {
+    matches!(failure, Failure::IdleTimeout | Failure::Closed)
+}
+
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// Tells the link and the wire why the connection ended; if it is dropped before, that it did.
+struct Witness {
+    link: Arc<Link>,
+    wire: Arc<Wire>,
+}
+
+impl Witness {
+    fn begin(&self) {
+        self.wire.watch(&self.link);
+        let wire = Arc::clone(&self.wire);
+        self.link.on_end(Box::new(move |error: &HeartbeatError| {
+            if !says_goodbye(error.failure()) {
+                wire.cut(error);
+            }
+            wire.wake_waiters();
+        }));
+    }
+
+    fn testify(&self, result: Option<Result<(), hyper::Error>>) {
+        match result {
+            Some(Err(error)) => self.link.end(cause_of(error)),
+            // Every sender is gone, or the peer leaves in good order: streams may go on.
+            Some(Ok(())) | None => {}
+        }
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.link.leave(Cause::new(Failure::Transport));
+        self.wire.learn_why();
+    }
+}
+
+fn cause_of(error: hyper::Error) -> Cause {
+    let failure = if error.is_timeout() {
+        Failure::PongTimeout
+    } else {
+        Failure::Transport
+    };
+    let mut cause = Cause::new(failure);
+    cause.source = Some(match GoAway::in_error(&error) {
+        Some(code) => Arc::new(GoAway {
+            code,
+            source: error,
+        }),
+        None => Arc::new(error),
+    });
+    cause
+}
+
+/// The peer ended the connection with a GOAWAY that carries an error code (RFC 9113, section 7).
+#[derive(Debug)]
+pub struct GoAway {
+    code: u32,
+    source: hyper::Error,
+}
+
+impl GoAway {
+    /// Returns the error code: 11 is `ENHANCE_YOUR_CALM`, by which gRPC servers answer pings that
+    /// come too often.
+    #[must_use]
+    pub fn code(&self) -> u32 {
+        self.code
+    }
+
+    fn in_error(error: &hyper::Error) -> Option<u32> {
+        let mut source = std::error::Error::source(error);
+        while let Some(cause) = source {
+            if let Some(h2) = cause.downcast_ref::<h2::Error>()
+                && h2.is_go_away()
+                && h2.is_remote()
+            {
+                return h2.reason().map(u32::from);
+            }
+            source = cause.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for GoAway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reason = h2::Reason::from(self.code);
+        write!(
+            f,
+            "peer sent GOAWAY: {} ({})",
+            reason.description(),
+            self.code
+        )
+    }
+}
+
+impl std::error::Error for GoAway {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+impl<T, B, E> fmt::Debug for Connection<T, B, E>
+where
+    T: Read + Write + Unpin,
+    B: http_body::Body + 'static,
+    B::Error: Into<BoxError>,
+    E: Http2ClientConnExec<B, Io<T>> + Unpin,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
+}

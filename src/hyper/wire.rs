@@ -1,0 +1,293 @@
+//! The IO below an HTTP/2 connection: evidence on the way up, the end on the way down.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::task::AtomicWaker;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use pin_project_lite::pin_project;
+
+use crate::{
+    error::{Cause, Failure, HeartbeatError},
+    link::Link,
+    wakers::{Key, WakerSet},
+};
+
+/// What the parts of one HTTP/2 connection know of each other.
+///
+/// hyper runs it in two tasks: the *connection* future that the caller drives and that learns why
+/// it ended, and an internal one that owns the IO. Streams fail from either, in any order, so
+/// their errors wait here for the reason.
+#[derive(Debug, Default)]
+pub(super) struct Wire {
+    link: OnceLock<Arc<Link>>,
+    cut: OnceLock<HeartbeatError>,
+    reader: AtomicWaker,
+    writer: AtomicWaker,
+    known: AtomicU8,
+    waiters: WakerSet,
+}
+
+/// The connection future has said why it ended.
+const WHY: u8 = 1;
+/// The IO is closed.
+const IO: u8 = 2;
+
+impl Wire {
+    /// From here on, what comes in is evidence for `link`, and the end of the IO its end.
+    pub(super) fn watch(&self, link: &Arc<Link>) {
+        // A second link would be a second `drive` of one connection, which its type rules out.
+        let _first = self.link.set(Arc::clone(link));
+    }
+
+    /// To be called once the link was told.
+    pub(super) fn learn_why(&self) {
+        self.learn(WHY);
+    }
+
+    fn learn(&self, fact: u8) {
+        let known = self.known.fetch_or(fact, Ordering::AcqRel) | fact;
+        if known == WHY | IO
+            && let Some(link) = self.link.get()
+        {
+            link.end(Cause::new(Failure::Transport));
+        }
+        self.waiters.wake_all();
+    }
+
+    fn knows(&self, fact: u8) -> bool {
+        self.known.load(Ordering::Acquire) & fact != 0
+    }
+
+    /// Closes the IO: its next read or write fails with `error`.
+    pub(super) fn cut(&self, error: &HeartbeatError) {
+        if self.cut.set(error.clone()).is_ok() {
+            self.reader.wake();
+            self.writer.wake();
+        }
+    }
+
+    fn severed(&self) -> Option<io::Error> {
+        let error = self.cut.get()?;
+        Some(io::Error::new(
+            io::ErrorKind::ConnectionAborted,
+            error.clone(),
+        ))
+    }
+
+    /// Pends, unless the cut came before the waker was in place.
+    fn pend<R>(&self, lane: &AtomicWaker, cx: &Context<'_>) -> Poll<io::Result<R>> {
+        lane.register(cx.waker());
+        match self.severed() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether the link says all that it will say about an error of this connection; about a mere
+    /// refusal of new requests, already when the connection is leaving.
+    fn is_settled(&self, refusal: bool) -> bool {
+        match self.link.get() {
+            Some(link) => link.ended().is_some() || (refusal && self.knows(WHY)),
+            None => true,
+        }
+    }
+
+    pub(super) async fn settled(&self, refusal: bool) {
+        let mut place = Place::new(self);
+        poll_fn(|cx| place.poll(cx, || self.is_settled(refusal))).await;
+    }
+
+    pub(super) fn poll_settled(&self, key: &mut Key, cx: &Context<'_>, refusal: bool) -> Poll<()> {
+        if self.waiters.register(key, cx, || self.is_settled(refusal)) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    pub(super) fn stop_waiting(&self, key: &mut Key) {
+        self.waiters.remove(key);
+    }
+
+    pub(super) async fn io_closed(&self) {
+        let mut place = Place::new(self);
+        poll_fn(|cx| place.poll(cx, || self.knows(IO))).await;
+    }
+
+    /// The link has ended: whoever waits for that, sees it now.
+    pub(super) fn wake_waiters(&self) {
+        self.waiters.wake_all();
+    }
+}
+
+/// A place among those who wait on a wire, given up on drop.
+struct Place<'a> {
+    wire: &'a Wire,
+    key: Key,
+}
+
+impl<'a> Place<'a> {
+    fn new(wire: &'a Wire) -> Self {
+        Place {
+            wire,
+            key: Key::NONE,
+        }
+    }
+
+    fn poll(&mut self, cx: &Context<'_>, over: impl FnOnce() -> bool) -> Poll<()> {
+        if self.wire.waiters.register(&mut self.key, cx, over) {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.wire.waiters.remove(&mut self.key);
+    }
+}
+
+pin_project! {
+    /// The IO of a connection that [`handshake`](super::handshake) made.
+    ///
+    /// What is read counts as a sign of life. When the heartbeat has ended the connection, reads
+    /// and writes fail with an [`io::Error`] in which
+    /// [`HeartbeatError::find`](crate::HeartbeatError::find) finds why.
+    pub struct Io<T> {
+        // Closed before its end is told.
+        #[pin]
+        inner: T,
+        end: End,
+    }
+}
+
+struct End {
+    wire: Arc<Wire>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.wire.learn(IO);
+    }
+}
+
+impl<T> Io<T> {
+    pub(super) fn new(inner: T, wire: Arc<Wire>) -> Self {
+        Io {
+            inner,
+            end: End { wire },
+        }
+    }
+
+    /// Returns a reference to the inner IO.
+    pub fn get_ref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T> Read for Io<T>
+where
+    T: Read,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.project();
+        let wire = &this.end.wire;
+        if let Some(error) = wire.severed() {
+            return Poll::Ready(Err(error));
+        }
+        match this.inner.poll_read(cx, buffer) {
+            Poll::Ready(Ok(())) => {
+                // The cursor is gone, and with it the count. The end of the stream counts as life,
+                // too, but the connection ends with it anyway.
+                if let Some(link) = wire.link.get() {
+                    link.heard();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => wire.pend(&wire.reader, cx),
+        }
+    }
+}
+
+impl<T> Write for Io<T>
+where
+    T: Write,
+{
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.writing(cx, |inner, cx| inner.poll_write(cx, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.writing(cx, |inner, cx| inner.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.end.wire.cut.get().is_some() {
+            // A frozen peer must not keep the socket open; dropping it closes it.
+            return Poll::Ready(Ok(()));
+        }
+        self.writing(cx, |inner, cx| inner.poll_shutdown(cx))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writing(cx, |inner, cx| inner.poll_write_vectored(cx, slices))
+    }
+}
+
+impl<T> Io<T> {
+    fn writing<R>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<R>>,
+    ) -> Poll<io::Result<R>> {
+        let this = self.project();
+        let wire = &this.end.wire;
+        if let Some(error) = wire.severed() {
+            return Poll::Ready(Err(error));
+        }
+        match write(this.inner, cx) {
+            Poll::Pending => wire.pend(&wire.writer, cx),
+            ready => ready,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Io<T>
+where
+    T: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
