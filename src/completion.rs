@@ -1,6 +1,6 @@
 //! When a request is over.
 
-use crate::in_flight::InFlight;
+use crate::link::InFlight;
 
 /// Says until when a response keeps its request in flight.
 ///

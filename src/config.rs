@@ -1,6 +1,8 @@
 //! The settings of a heartbeat, validated once.
 
 mod builder;
+#[cfg(test)]
+mod tests;
 
 use std::{fmt, time::Duration};
 

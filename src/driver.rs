@@ -25,8 +25,7 @@ use tokio::time::Sleep;
 
 use crate::{
     error::{Cause, Failure},
-    in_flight::{in_flight, is_abandoned},
-    link::{Link, signal},
+    link::{Link, in_flight, is_abandoned, signal},
     liveness::{Action, Ending, Liveness, Standing},
     moment::Moment,
     ping::{Ping, PingError},

@@ -1,6 +1,6 @@
 //! What a caller sees when a connection has ended: which limit, how far the request had got.
 
-use std::{error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+use std::{any::Any, error::Error as StdError, fmt, io, sync::Arc, time::Duration};
 
 /// A boxed error, as tower's middleware passes it on.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -311,5 +311,16 @@ impl StdError for HeartbeatError {
             Some(source) => Some(&**source),
             None => None,
         }
+    }
+}
+
+/// The message of a panic, as far as it has one.
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    if let Some(message) = panic.downcast_ref::<&str>() {
+        message
+    } else if let Some(message) = panic.downcast_ref::<String>() {
+        message
+    } else {
+        "no message"
     }
 }

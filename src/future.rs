@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use crate::{
     completion::{CompleteOnResponse, TrackCompletion},
     error::{Error, HeartbeatError, Stage},
-    in_flight::InFlight,
+    link::InFlight,
 };
 
 pin_project! {

@@ -13,8 +13,7 @@ use tokio::time::Instant;
 use crate::{
     config::{Config, Evidence},
     error::{Cause, Failure, HeartbeatError, Stage},
-    in_flight::in_flight,
-    link::{Link, signal, status},
+    link::{Link, in_flight, signal, status},
     moment::Moment,
     rtt::Rtt,
     wakers::Key,

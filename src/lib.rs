@@ -10,7 +10,6 @@ mod handle;
 pub mod http;
 #[cfg(feature = "hyper")]
 pub mod hyper;
-mod in_flight;
 mod layer;
 mod link;
 mod liveness;
@@ -27,7 +26,7 @@ pub use driver::Driver;
 pub use error::{BoxError, Error, Failure, HeartbeatError, Stage};
 pub use future::ResponseFuture;
 pub use handle::{Handle, State};
-pub use in_flight::InFlight;
 pub use layer::HeartbeatLayer;
+pub use link::InFlight;
 pub use rtt::Rtt;
 pub use service::Heartbeat;

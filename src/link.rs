@@ -1,11 +1,12 @@
 //! The shared state of one connection: evidence, the verdict, and the wakers of those who wait.
 //!
 //! Traffic writes evidence, the driver reads it and writes the verdict, everybody reads the
-//! verdict. The link never holds anything that keeps the connection alive: handles, futures and
-//! bodies hold [`Users`] or a [`Shard`](crate::in_flight::Shard), and those hold the link.
+//! verdict. The link never holds anything that keeps the connection alive: services hold
+//! [`Users`], futures and bodies a [`Shard`](in_flight::Shard), and those hold the link.
+
+mod in_flight;
 
 use std::{
-    any::Any,
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
@@ -15,13 +16,15 @@ use std::{
     task::Context,
 };
 
+pub use in_flight::InFlight;
+pub(crate) use in_flight::{Users, in_flight, is_abandoned};
+
 use futures_util::task::AtomicWaker;
 use tracing::Span;
 
 use crate::{
     config::Config,
-    error::{Cause, Failure, HeartbeatError, Stage},
-    in_flight::{Parties, Users},
+    error::{Cause, Failure, HeartbeatError, Stage, panic_message},
     liveness::Standing,
     moment::{Clock, Moment},
     rtt::Rtt,
@@ -40,7 +43,7 @@ pub(crate) struct Link {
     waiters: WakerSet,
     hooks: Mutex<Hooks>,
     figures: Mutex<Figures>,
-    pub(crate) parties: Mutex<Parties>,
+    parties: Mutex<in_flight::Parties>,
 }
 
 /// How a new call is treated. The order matters: a link only ever moves past `LEAVING` upwards.
@@ -105,7 +108,7 @@ impl Link {
                 pongs: 0,
                 suspect: false,
             }),
-            parties: Mutex::new(Parties::Users(Weak::<Users>::new())),
+            parties: Mutex::new(in_flight::Parties::Users(Weak::new())),
         }
     }
 
@@ -224,6 +227,7 @@ impl Link {
     }
 
     /// Takes no more calls; those in flight go on, and the driver ends the link after the last.
+    #[cfg(feature = "hyper")]
     pub(crate) fn leave(&self, cause: Cause) {
         if self.cause.set(Arc::new(cause)).is_ok() && self.raise_to(status::LEAVING) {
             self.wake_waiters();
@@ -261,7 +265,7 @@ impl Link {
             }
         }
         self.wake_waiters();
-        for shard in crate::in_flight::shards(self) {
+        for shard in in_flight::shards(self) {
             shard.wake_all();
         }
         self.wake_driver();
@@ -323,17 +327,6 @@ impl fmt::Debug for Link {
 fn run(hook: Hook, error: &HeartbeatError) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| hook(error))) {
         tracing::error!(message = panic_message(&*panic), "hook panicked");
-    }
-}
-
-/// The message of a panic, as far as it has one.
-pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    if let Some(message) = panic.downcast_ref::<&str>() {
-        message
-    } else if let Some(message) = panic.downcast_ref::<String>() {
-        message
-    } else {
-        "no message"
     }
 }
 

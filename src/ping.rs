@@ -28,7 +28,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::{error::BoxError, link::panic_message};
+use crate::error::{BoxError, panic_message};
 
 /// One connection's pings, of which one at a time is out.
 ///

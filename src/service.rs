@@ -13,8 +13,7 @@ use crate::{
     error::{Cause, Error, Failure, HeartbeatError},
     future::ResponseFuture,
     handle::Handle,
-    in_flight::Users,
-    link::{Link, lock, status},
+    link::{Link, Users, lock, status},
     wakers::Key,
 };
 

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use crate::{
     completion::TrackCompletion,
     error::{Error, Stage},
-    in_flight::InFlight,
+    link::InFlight,
 };
 
 /// A request is over when its response's body is complete or dropped.

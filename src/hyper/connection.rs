@@ -148,10 +148,9 @@ impl Witness {
     }
 
     fn testify(&self, result: Option<Result<(), hyper::Error>>) {
-        match result {
-            Some(Err(error)) => self.link.end(cause_of(error)),
-            // Every sender is gone, or the peer leaves in good order: streams may go on.
-            Some(Ok(())) | None => {}
+        // Otherwise every sender is gone, or the peer leaves in good order: streams may go on.
+        if let Some(Err(error)) = result {
+            self.link.end(cause_of(error));
         }
     }
 }

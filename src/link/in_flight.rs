@@ -15,9 +15,9 @@ use std::{
     task::{Context, Poll},
 };
 
+use super::{Link, lock};
 use crate::{
     error::{Cause, HeartbeatError, Stage},
-    link::{Link, lock},
     spawn::Launch,
     wakers::{Key, WakerSet},
 };

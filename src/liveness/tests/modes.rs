@@ -1,0 +1,172 @@
+//! `PingWhen` and `Evidence`: when pings sleep, and what wakes them.
+
+use super::*;
+
+#[test]
+fn quiet_pings_with_and_without_requests() {
+    let mut machine = start(settings());
+    machine.on_request_start(at(3));
+    assert_due_at(&machine, at(30), Action::Ping);
+    machine.on_request_end(at(4));
+    assert_due_at(&machine, at(30), Action::Ping);
+}
+
+#[test]
+fn while_busy_is_dormant_while_idle() {
+    let mut machine = start(while_busy());
+    assert_dormant(&machine);
+    machine.on_request_start(at(3));
+    machine.on_request_end(at(4));
+    assert_dormant(&machine);
+    machine.on_heard(at(5));
+    assert_dormant(&machine);
+}
+
+#[test]
+fn while_busy_pings_an_interval_after_the_last_sign_of_life() {
+    let mut machine = start(while_busy());
+    machine.on_heard(at(12));
+    machine.on_request_start(at(20));
+    assert_due_at(&machine, at(42), Action::Ping);
+}
+
+#[test]
+fn while_busy_pings_at_once_when_it_wakes_after_more_than_an_interval_of_quiet() {
+    let mut just_short = start(while_busy());
+    just_short.on_request_start(just_before(at(30)));
+    assert_due_at(&just_short, at(30), Action::Ping);
+
+    for woken_at in [at(30), just_after(at(30)), at(3_000)] {
+        let mut machine = start(while_busy());
+        machine.on_request_start(woken_at);
+        assert_eq!(machine.handle_timeout(woken_at), Some(Action::Ping));
+    }
+}
+
+#[test]
+fn while_busy_calls_its_ping_off_when_the_request_ends() {
+    let mut machine = start(while_busy());
+    machine.on_request_start(at(3));
+    assert_eq!(machine.handle_timeout(at(30)), Some(Action::Ping));
+    machine.on_request_end(at(31));
+    assert_eq!(machine.next_timeout(), Some(at(31)));
+    assert_eq!(drain(&mut machine, at(31)), [Action::CallOff]);
+    assert_dormant(&machine);
+
+    machine.on_request_start(at(40));
+    assert_eq!(drain(&mut machine, at(40)), [Action::Ping]);
+}
+
+#[test]
+fn while_busy_keeps_a_wanted_ping_when_the_request_ends() {
+    let mut machine = start(while_busy());
+    machine.on_request_start(at(3));
+    machine.on_ping_wanted(at(4));
+    assert_eq!(machine.handle_timeout(at(4)), Some(Action::Ping));
+    machine.on_request_end(at(5));
+    assert_eq!(machine.handle_timeout(at(5)), None);
+    assert_due_at(&machine, at(9), Action::LookAgain);
+}
+
+#[test]
+fn while_busy_judges_a_ping_that_is_out_although_the_request_ended() {
+    let mut machine = start(while_busy().max_missed(1));
+    machine.on_request_start(at(3));
+    send_ping(&mut machine, at(30));
+    machine.on_request_end(at(31));
+    assert_eq!(machine.handle_timeout(at(31)), None);
+    assert_due_at(&machine, at(40), Action::LookAgain);
+
+    machine.on_pong(at(32));
+    assert_dormant(&machine);
+}
+
+#[test]
+fn while_busy_makes_a_wanted_ping_even_in_its_sleep() {
+    let mut machine = start(while_busy());
+    machine.on_ping_wanted(at(4));
+    send_ping(&mut machine, at(4));
+    assert_due_at(&machine, at(14), Action::Missed { missed: 1 });
+    machine.on_pong(at(5));
+    assert_dormant(&machine);
+}
+
+#[test]
+fn not_busy_is_dormant_while_a_request_is_in_flight() {
+    let mut machine = start(not_busy());
+    assert_due_at(&machine, at(30), Action::Ping);
+    machine.on_request_start(at(3));
+    assert_dormant(&machine);
+}
+
+#[test]
+fn not_busy_pings_an_interval_after_the_last_sign_of_life() {
+    let mut machine = start(not_busy());
+    machine.on_request_start(at(3));
+    machine.on_heard(at(12));
+    machine.on_request_end(at(13));
+    assert_due_at(&machine, at(42), Action::Ping);
+}
+
+#[test]
+fn not_busy_pings_at_once_after_a_request_that_heard_nothing_for_an_interval() {
+    let mut machine = start(not_busy());
+    machine.on_request_start(at(3));
+    machine.on_request_end(at(50));
+    assert_eq!(drain(&mut machine, at(50)), [Action::Ping]);
+}
+
+#[test]
+fn not_busy_calls_its_ping_off_for_a_request() {
+    let mut machine = start(not_busy());
+    assert_eq!(machine.handle_timeout(at(30)), Some(Action::Ping));
+    machine.on_request_start(at(31));
+    assert_eq!(drain(&mut machine, at(31)), [Action::CallOff]);
+    assert_dormant(&machine);
+}
+
+#[test]
+fn not_busy_calls_even_a_wanted_ping_off_and_makes_it_after_the_request() {
+    let mut machine = start(not_busy());
+    machine.on_ping_wanted(at(4));
+    assert_eq!(machine.handle_timeout(at(4)), Some(Action::Ping));
+    machine.on_request_start(at(5));
+    assert_eq!(drain(&mut machine, at(5)), [Action::CallOff]);
+    assert_dormant(&machine);
+
+    machine.on_request_end(at(8));
+    assert_eq!(drain(&mut machine, at(8)), [Action::Ping]);
+}
+
+#[test]
+fn not_busy_keeps_a_wanted_ping_waiting_for_the_end_of_the_request() {
+    let mut machine = start(not_busy());
+    machine.on_request_start(at(3));
+    machine.on_ping_wanted(at(4));
+    assert_dormant(&machine);
+    machine.on_heard(at(7));
+    machine.on_request_end(at(8));
+    assert_eq!(drain(&mut machine, at(8)), [Action::Ping]);
+}
+
+#[test]
+fn not_busy_judges_a_ping_that_is_out_although_a_request_began() {
+    let mut machine = start_pinged(not_busy().max_missed(1));
+    machine.on_request_start(at(31));
+    assert_due_at(&machine, at(40), Action::LookAgain);
+}
+
+#[test]
+fn where_only_a_pong_counts_traffic_does_not_postpone_the_ping() {
+    let mut machine = start(settings().evidence(Evidence::PongOnly));
+    machine.on_heard(at(29));
+    assert_due_at(&machine, at(30), Action::Ping);
+}
+
+fn while_busy() -> ConfigBuilder {
+    settings().ping_when(PingWhen::WhileBusy)
+}
+
+fn not_busy() -> ConfigBuilder {
+    settings().ping_when(PingWhen::NotBusy)
+}
