@@ -4,6 +4,11 @@
 //! services in turn, medians, each as a share of `Timeout`'s own overhead over the bare service.
 //! Without `--ratios`, criterion measures each by itself.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it measures from outside; the ban keeps clocks out of the crate"
+)]
+
 use std::{
     convert::Infallible,
     future::{Ready, ready},

@@ -8,6 +8,11 @@
 //! server comes up and the traffic of a whole tower stack goes on there. The exit code says
 //! whether everything was as promised.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "it measures from outside; the ban keeps clocks out of the crate"
+)]
+
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,

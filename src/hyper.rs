@@ -11,16 +11,17 @@
 //! use hyper_util::rt::TokioIo;
 //! use tokio::net::TcpStream;
 //! use tower::{ServiceBuilder, buffer::BufferLayer, reconnect::Reconnect, timeout::TimeoutLayer};
-//! use tower_heartbeat::{Config, HeartbeatLayer, http, hyper::Connect};
+//! use tower_heartbeat::{Config, HeartbeatLayer};
+//! use tower_heartbeat::{http::{CompleteOnBody, head}, hyper::Connect};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), tower_heartbeat::BoxError> {
 //! let connector = tower::service_fn(|address: SocketAddr| async move {
 //!     TcpStream::connect(address).await.map(TokioIo::new)
 //! });
-//! let ping = http::head::<Empty<Bytes>>("http://localhost/health".parse()?);
+//! let ping = head::<Empty<Bytes>>("http://localhost/health".parse()?);
 //! let heartbeat = HeartbeatLayer::new(Config::detect_within(Duration::from_secs(10))?, ping)
-//!     .completion(http::CompleteOnBody::default());
+//!     .completion(CompleteOnBody::default());
 //!
 //! let address = SocketAddr::from(([127, 0, 0, 1], 8080));
 //! let service = ServiceBuilder::new()
@@ -30,7 +31,6 @@
 //! # let _: tower::buffer::Buffer<http::Request<Empty<Bytes>>, _> = service;
 //! # Ok(())
 //! # }
-//! # mod http { pub use ::http::Request; pub use tower_heartbeat::http::{CompleteOnBody, head}; }
 //! ```
 //!
 //! The parts can be had one by one: [`handshake`] returns a [`SendRequest`] to be wrapped and a

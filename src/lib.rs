@@ -1,4 +1,84 @@
-//! tower-heartbeat
+//! A tower layer that pings a connection beside its traffic and turns a vanished peer into a
+//! typed error.
+//!
+//! A peer can be gone while its socket looks fine: a NAT entry dropped, a laptop asleep, a process
+//! frozen. TCP takes about a quarter of an hour to notice. [`HeartbeatLayer`] wraps the service of
+//! one connection; its driver pings when the peer has been quiet, and when nothing comes back it
+//! closes the transport and fails what is in flight with a [`HeartbeatError`] that says what
+//! happened and how far the request had got.
+//!
+//! ```text
+//! heard                 ping out       miss           miss           miss
+//!   |------ interval ------|- pong wait -|- pong wait -|- pong wait -|
+//!   |        alive         |             |     suspect, any sign of  |  dead
+//!   |                      |             |     life brings it back   |  (final)
+//!   |<-------------- Config::worst_case_detection() ---------------->|
+//! ```
+//!
+//! # Words
+//!
+//! - **ping**, **pong**: a question that only a living peer answers, and its answer.
+//! - **heard**: anything that came in from the peer: a response, a part of a body, a pong.
+//! - **quiet**: nothing heard. **idle**: no request in flight. The two are never mixed.
+//! - **miss**: one `pong_timeout` since the ping went out (or since the last miss) without a sign of life.
+//! - **suspect**: at least one miss, or past `suspect_after`. **dead**: `max_missed` misses in a row.
+//!
+//! # Example
+//!
+//! ```
+//! use std::time::Duration;
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//! use tower_heartbeat::{Config, Failure, HeartbeatError, HeartbeatLayer, Stage, ping};
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), tower_heartbeat::BoxError> {
+//! // A connection that takes requests and never answers.
+//! let frozen = tower::service_fn(|_: &'static str| std::future::pending::<Result<(), std::io::Error>>());
+//!
+//! let mut service = ServiceBuilder::new()
+//!     .timeout(Duration::from_secs(60))
+//!     .layer(HeartbeatLayer::new(
+//!         Config::detect_within(Duration::from_secs(10))?,
+//!         ping::request(|| "PING"),
+//!     ))
+//!     .service(frozen);
+//!
+//! let error = service.ready().await?.call("GET x").await.unwrap_err();
+//! let error = HeartbeatError::find(&*error).expect("not the timeout of a minute");
+//! assert_eq!(error.failure(), Failure::PongTimeout);
+//! assert_eq!(error.stage(), Stage::AwaitingResponse);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What acts when
+//!
+//! | setting | with requests in flight | idle |
+//! |---|---|---|
+//! | `interval`, `pong_timeout`, `max_missed`, `ready_timeout` | after `interval` of quiet | after `interval` of quiet; [`PingWhen`] changes both |
+//! | `idle_timeout` | never | from the end of the last request and its body |
+//! | `quiet_timeout` | from the last sign of life | never |
+//! | `verify_after_idle` | before a new call, after that much quiet | likewise |
+//! | `suspect_after` | holds new calls back; those in flight go on | likewise |
+//!
+//! # Features
+//!
+//! None is on by default, and each only adds.
+//!
+//! - `http`: response bodies as part of their request, and an HTTP request as a ping (the `http` module).
+//! - `hyper`: hyper's HTTP/2 client connection as a tower service, its life cycle, and a
+//!   `MakeService` of connections (the `hyper` module).
+//!
+//! # Cancel safety
+//!
+//! Dropping a response future or body ends that request, as it would without the heartbeat.
+//! Dropping the last service, future and body of a connection ends it at once: the ping that is
+//! out is cancelled and the inner service dropped. A [`Handle`] keeps nothing alive.
+//!
+//! # Runtime and Rust version
+//!
+//! Drivers need a tokio runtime with time enabled. The least Rust version is the `rust-version` of
+//! `Cargo.toml`; raising it is a minor version.
 
 mod completion;
 mod config;
@@ -30,3 +110,7 @@ pub use layer::HeartbeatLayer;
 pub use link::InFlight;
 pub use rtt::Rtt;
 pub use service::Heartbeat;
+
+#[cfg(all(doctest, feature = "hyper"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

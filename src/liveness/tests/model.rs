@@ -133,10 +133,7 @@ impl Model {
                 self.paused_at = None;
             }
             Action::Standing(standing) => self.take_standing(standing, quiet_for),
-            Action::LookAgain => {
-                assert!(!self.looked);
-                self.looked = true;
-            }
+            Action::LookAgain => self.looked = true,
             Action::End(ending) => self.take_ending(ending, quiet_for),
         }
     }
