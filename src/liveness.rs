@@ -44,55 +44,24 @@
 //! An older `now` counts as the newest one seen. Repeated facts and early `handle_timeout` calls
 //! change nothing. One nanosecond before `next_timeout` nothing is due; at it, something is.
 
+mod action;
+mod limits;
+mod pings;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+
+pub(crate) use action::{Action, Ending, Standing};
+use limits::Charge;
+use pings::Pings;
 
 use crate::{
     config::{Config, Evidence, PingWhen},
     error::Failure,
-    moment::{Moment, nanos},
+    moment::Moment,
     rtt::Rtt,
 };
-
-/// What the driver is to carry out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Bring a ping out, then report `on_ping_sent`.
-    Ping,
-    /// Give up the ping that is not out yet, and what it holds.
-    CallOff,
-    /// Another window passed without a sign of life.
-    Missed { missed: u32 },
-    /// Publish the new standing.
-    Standing(Standing),
-    /// Let the transport read, report what came, and call `handle_timeout` again.
-    LookAgain,
-    /// The end. No action follows.
-    End(Ending),
-}
-
-/// How new calls are to be treated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Well,
-    /// Quiet for so long that a pong is wanted first.
-    Unverified,
-    /// A miss, or past the soft limit.
-    Suspect,
-    /// Takes no new calls; ends when it is idle.
-    Leaving,
-}
-
-/// The figures of a verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ending {
-    pub(crate) failure: Failure,
-    pub(crate) waited: Duration,
-    pub(crate) missed: u32,
-    pub(crate) quiet_for: Duration,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -139,15 +108,6 @@ pub(crate) struct Liveness {
     rtt: Option<Rtt>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Pings {
-    last_at: Moment,
-    wanted_at: Option<Moment>,
-    /// This round's interval, shortened by its jitter.
-    interval: Duration,
-    random: u64,
-}
-
 impl Liveness {
     pub(crate) fn new(config: Arc<Config>, now: Moment, can_ping: bool, seed: u64) -> Liveness {
         let mut machine = Liveness {
@@ -159,18 +119,12 @@ impl Liveness {
             latest: now,
             heard_at: now,
             awake_since: now,
-            pings: can_ping.then_some(Pings {
-                last_at: now,
-                wanted_at: None,
-                interval: config.interval,
-                random: seed,
-            }),
+            pings: can_ping.then(|| Pings::new(&config, now, seed)),
             looked_at: None,
             excused_at: None,
             rtt: None,
             config,
         };
-        machine.draw_interval();
         machine.rest();
         machine
     }
@@ -259,10 +213,8 @@ impl Liveness {
         match self.state {
             State::Sending { .. } | State::CallingOff => {
                 if let Some(pings) = &mut self.pings {
-                    pings.last_at = now;
-                    pings.wanted_at = None;
+                    pings.sent(&self.config, now);
                 }
-                self.draw_interval();
                 self.excused_at = None;
                 self.state = State::Waiting {
                     sent_at: now,
@@ -463,126 +415,6 @@ impl Liveness {
         })
     }
 
-    /// The limit that runs out first of those that end the connection.
-    fn first_charge(&self) -> Option<Charge> {
-        let ping = match self.state {
-            State::Sending { due_at, ready_by } => Some(Charge {
-                by: self.excused(ready_by),
-                failure: Failure::PingBlocked,
-                since: due_at,
-            }),
-            State::Waiting {
-                sent_at, missed, ..
-            } if self.is_last_window(missed) => Some(Charge {
-                by: self.window_ends_at(),
-                failure: Failure::PongTimeout,
-                since: sent_at,
-            }),
-            State::Waiting { .. } | State::Resting { .. } | State::CallingOff => None,
-            State::Ended => return None,
-        };
-        let usage = match self.usage {
-            Usage::Idle { since } => self.config.idle_timeout.map(|timeout| Charge {
-                by: match self.standing {
-                    Standing::Leaving => since,
-                    Standing::Well | Standing::Unverified | Standing::Suspect => {
-                        since.after(timeout)
-                    }
-                },
-                failure: Failure::IdleTimeout,
-                since,
-            }),
-            Usage::Busy { since } => self.config.quiet_timeout.map(|timeout| {
-                let since = since.max(self.heard_at);
-                Charge {
-                    by: self.excused(since.after(timeout)),
-                    failure: Failure::ReadTimeout,
-                    since,
-                }
-            }),
-        };
-        match (ping, usage) {
-            (Some(ping), Some(usage)) if usage.by <= ping.by => Some(usage),
-            (Some(ping), _) => Some(ping),
-            (None, usage) => usage,
-        }
-    }
-
-    fn standing_at(&self, now: Moment) -> Standing {
-        if self.standing == Standing::Leaving {
-            Standing::Leaving
-        } else if self.missed() > 0 || self.suspect_at() <= now {
-            Standing::Suspect
-        } else if self.unverified_at() <= now {
-            Standing::Unverified
-        } else {
-            Standing::Well
-        }
-    }
-
-    fn standing_changes_at(&self) -> Moment {
-        if self.standing_at(self.latest) != self.standing {
-            return self.latest;
-        }
-        match self.standing {
-            Standing::Well => self.suspect_at().min(self.unverified_at()),
-            Standing::Unverified => self.suspect_at(),
-            Standing::Suspect | Standing::Leaving => Moment::NEVER,
-        }
-    }
-
-    fn suspect_at(&self) -> Moment {
-        let waiting = matches!(self.state, State::Waiting { .. });
-        match self.config.suspect_after {
-            Some(limit) if self.pings.is_some() && (waiting || !self.asleep()) => {
-                self.heard_at.max(self.awake_since).after(limit)
-            }
-            Some(_) | None => Moment::NEVER,
-        }
-    }
-
-    fn unverified_at(&self) -> Moment {
-        match self.config.verify_after_idle {
-            Some(limit) if self.pings.is_some() => self.heard_at.after(limit),
-            Some(_) | None => Moment::NEVER,
-        }
-    }
-
-    /// When a resting ping is due.
-    fn ping_due_at(&self) -> Moment {
-        let wanted_at = match &self.pings {
-            Some(pings) if self.may_ping_if_wanted() => pings.wanted_at,
-            Some(_) | None => None,
-        };
-        match self.state {
-            State::Resting { ping_at } => wanted_at.map_or(ping_at, |at| at.min(ping_at)),
-            State::Sending { .. } | State::CallingOff | State::Waiting { .. } | State::Ended => {
-                Moment::NEVER
-            }
-        }
-    }
-
-    fn window_ends_at(&self) -> Moment {
-        match self.state {
-            State::Waiting { pong_by, .. } => self.excused(pong_by),
-            State::Resting { .. } | State::Sending { .. } | State::CallingOff | State::Ended => {
-                Moment::NEVER
-            }
-        }
-    }
-
-    fn is_last_window(&self, missed: u32) -> bool {
-        missed.saturating_add(1) >= self.config.max_missed
-    }
-
-    /// A limit that ran while the driver stood still ends one pong wait after it went on.
-    fn excused(&self, by: Moment) -> Moment {
-        match self.excused_at {
-            Some(at) => by.max(at.after(self.config.pong_timeout)),
-            None => by,
-        }
-    }
-
     fn asleep(&self) -> bool {
         match (self.config.ping_when, self.usage) {
             (PingWhen::WhileBusy, Usage::Idle { .. }) | (PingWhen::NotBusy, Usage::Busy { .. }) => {
@@ -607,40 +439,8 @@ impl Liveness {
         !serial_and_busy
     }
 
-    fn draw_interval(&mut self) {
-        let (interval, jitter) = (self.config.interval, self.config.jitter);
-        if let Some(pings) = &mut self.pings {
-            pings.random = split_mix(pings.random);
-            let most = nanos(interval) / 100 * u64::from(jitter);
-            let cut = if most == 0 {
-                0
-            } else {
-                mixed(pings.random) % (most + 1)
-            };
-            pings.interval = interval.saturating_sub(Duration::from_nanos(cut));
-        }
-    }
-
     fn clamp(&mut self, now: Moment) -> Moment {
         self.latest = self.latest.max(now);
         self.latest
     }
-}
-
-/// A limit that ends the connection when it runs out.
-struct Charge {
-    by: Moment,
-    failure: Failure,
-    since: Moment,
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): any seed will do, and jitter needs no more.
-fn split_mix(state: u64) -> u64 {
-    state.wrapping_add(0x9e37_79b9_7f4a_7c15)
-}
-
-fn mixed(state: u64) -> u64 {
-    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
