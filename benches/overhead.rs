@@ -2,7 +2,9 @@
 //!
 //! `cargo bench --bench overhead -- --ratios` prints the table of the README: rounds of all
 //! services in turn, medians, each as a share of `Timeout`'s own overhead over the bare service.
-//! Without `--ratios`, criterion measures each by itself.
+//! `--only "pending once" heartbeat` sends 100,000 requests through one of them, for
+//! `valgrind --tool=callgrind`, whose instruction counts no noise reaches.
+//! Without either, criterion measures each by itself.
 
 #![expect(
     clippy::disallowed_methods,
@@ -207,6 +209,17 @@ fn ratios() {
     }
 }
 
+fn only(scenario: &str, service: &str) {
+    let scenarios = scenarios()
+        .into_iter()
+        .filter(|(name, _)| *name == scenario);
+    for (name, measure) in scenarios.flat_map(|(_, measures)| measures) {
+        if name == service {
+            println!("{:?}", measure(100_000));
+        }
+    }
+}
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -214,8 +227,11 @@ fn main() {
         .build()
         .expect("a runtime");
     let _entered = runtime.enter();
-    if std::env::args().any(|argument| argument == "--ratios") {
-        return ratios();
+    let arguments: Vec<String> = std::env::args().collect();
+    match arguments.get(1).map(String::as_str) {
+        Some("--ratios") => return ratios(),
+        Some("--only") => return only(&arguments[2], &arguments[3]),
+        _ => {}
     }
     let mut criterion = Criterion::default().configure_from_args();
     for (scenario, measures) in scenarios() {

@@ -74,7 +74,7 @@ impl Config {
     /// interval + tick + ready_timeout + max_missed × pong_timeout
     /// ```
     ///
-    /// The *tick* is an eighth of `interval` or less: signs of life in dense traffic are dated to
+    /// The *tick* is an eighth of `interval` or less (but at least 1 ms): signs of life in dense traffic are dated to
     /// it. `ready_timeout` counts in full although most pings go out at once; where they always
     /// do, set it to zero, and the bound is tight.
     ///

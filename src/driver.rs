@@ -275,7 +275,7 @@ impl<P: Ping> Driver<P> {
         if ticking {
             wake_at = wake_at.min(now.after(config.tick()));
         }
-        if self.machine.is_judging() || (busy && config.quiet_timeout.is_some()) {
+        if self.machine.is_judging() {
             // Short enough steps to notice a pause of this process in the middle of a wait.
             wake_at = wake_at.min(now.after(config.max_local_pause));
         }

@@ -8,7 +8,7 @@ use crate::{
     completion::CompleteOnResponse,
     config::Config,
     driver::Driver,
-    link::{Link, Users, lock},
+    link::{Link, Users},
     ping::{Ping, PingSource},
     service::Heartbeat,
     spawn::{Launch, Spawner, Task},
@@ -169,9 +169,7 @@ where
             spawner: self.spawner.clone(),
         };
         // The users are in place before the driver runs, or it would find itself abandoned.
-        if let Err(launch) = launch.try_now() {
-            *lock(&users.launch) = Some(launch);
-        }
+        users.launch_or_keep(launch);
         Heartbeat::new(inner, users, self.completion.clone())
     }
 }

@@ -51,8 +51,10 @@ pub(crate) mod status {
     pub(crate) const OPEN: u8 = 0;
     pub(crate) const HELD: u8 = 1;
     pub(crate) const UNVERIFIED: u8 = 2;
-    pub(crate) const LEAVING: u8 = 3;
-    pub(crate) const ENDED: u8 = 4;
+    /// Nobody runs the driver yet.
+    pub(crate) const UNLAUNCHED: u8 = 3;
+    pub(crate) const LEAVING: u8 = 4;
+    pub(crate) const ENDED: u8 = 5;
 }
 
 /// What others tell the driver. `ARMED` is the driver's own bit: it sleeps past the next tick, so
@@ -235,6 +237,16 @@ impl Link {
         }
     }
 
+    /// The driver waits for a runtime, or has got it.
+    pub(crate) fn set_launched(&self, launched: bool) {
+        let next = if launched {
+            status::OPEN
+        } else {
+            status::UNLAUNCHED
+        };
+        self.raise_to(next);
+    }
+
     fn raise_to(&self, next: u8) -> bool {
         self.status
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, |now| {
@@ -313,6 +325,7 @@ impl fmt::Debug for Link {
             status::OPEN => "open",
             status::HELD => "held",
             status::UNVERIFIED => "unverified",
+            status::UNLAUNCHED => "unlaunched",
             status::LEAVING => "leaving",
             _ => "ended",
         };

@@ -16,6 +16,8 @@
 //! | `Sending` | falls asleep (and not wanted, or serial) | `CallingOff` | |
 //! | `Sending` | ready wait over | `Ended` | `LookAgain`, then `End(PingBlocked)` |
 //! | `CallingOff` | any timeout call | `Resting` | `CallOff` |
+//! | `CallingOff` | ping sent after all | `Waiting`, as from `Sending` | |
+//! | all but `Waiting`, `Ended` | wanted | the same, and the next ping is due now, also while asleep (unless serial and busy) | |
 //! | `Waiting` | heard | `Waiting`, no misses, window ends `interval + pong_timeout` from now | |
 //! | `Waiting` | pong | `Resting`; one more round-trip sample | |
 //! | `Waiting` | window over, not the last | `Waiting`, one more miss and window | `Missed` |
@@ -31,7 +33,7 @@
 //! | heard, pong | standing `Well`, after what it was | `Standing` |
 //! | busy and quiet for `quiet_timeout` | `Ended` | `LookAgain`, then `End(ReadTimeout)` |
 //! | idle for `idle_timeout` | standing `Leaving` (for good), then `Ended` once idle | `Standing`, `LookAgain`, `End(IdleTimeout)` |
-//! | local pause | the running window, ready wait or quiet limit ends no earlier than `pong_timeout` from now; once a window | |
+//! | local pause | the running window, ready wait or quiet limit ends no earlier than `pong_timeout` from now; each once | |
 //!
 //! # Ties
 //!
@@ -103,8 +105,11 @@ pub(crate) struct Liveness {
     pings: Option<Pings>,
     /// When `LookAgain` was last handed out, until the look paid off.
     looked_at: Option<Moment>,
-    /// When the driver was last late beyond `max_local_pause`, until the window it excused is over.
+    /// When the driver was last late beyond `max_local_pause`, until the ping's window or ready
+    /// wait that it excused is over.
     excused_at: Option<Moment>,
+    /// The same for the quiet limit, which runs beside them.
+    quiet_excused_at: Option<Moment>,
     rtt: Option<Rtt>,
 }
 
@@ -122,6 +127,7 @@ impl Liveness {
             pings: can_ping.then(|| Pings::new(&config, now, seed)),
             looked_at: None,
             excused_at: None,
+            quiet_excused_at: None,
             rtt: None,
             config,
         };
@@ -161,7 +167,8 @@ impl Liveness {
     pub(crate) fn is_judging(&self) -> bool {
         match self.state {
             State::Sending { .. } | State::Waiting { .. } => true,
-            State::Resting { .. } | State::CallingOff | State::Ended => false,
+            State::Resting { .. } | State::CallingOff => self.quiet_limit().is_some(),
+            State::Ended => false,
         }
     }
 
@@ -180,6 +187,7 @@ impl Liveness {
         if let Usage::Idle { .. } = self.usage {
             let slept = self.asleep();
             self.usage = Usage::Busy { since: now };
+            self.quiet_excused_at = None;
             self.follow_usage(slept, now);
         }
     }
@@ -212,6 +220,9 @@ impl Liveness {
         let now = self.clamp(now);
         match self.state {
             State::Sending { .. } | State::CallingOff => {
+                if self.asleep() {
+                    self.awake_since = now;
+                }
                 if let Some(pings) = &mut self.pings {
                     pings.sent(&self.config, now);
                 }
@@ -262,7 +273,19 @@ impl Liveness {
     /// The driver itself was late by more than `max_local_pause`.
     pub(crate) fn on_local_pause(&mut self, now: Moment) {
         let now = self.clamp(now);
-        self.excused_at.get_or_insert(now);
+        let fresh = now.after(self.config.pong_timeout);
+        let limit = match self.state {
+            State::Sending { ready_by, .. } => ready_by,
+            State::Waiting { pong_by, .. } => pong_by,
+            State::Resting { .. } | State::CallingOff | State::Ended => Moment::NEVER,
+        };
+        // A pause that a limit survives anyway doesn't use its excuse up.
+        if limit < fresh {
+            self.excused_at.get_or_insert(now);
+        }
+        if self.quiet_limit().is_some_and(|(_, by)| by < fresh) {
+            self.quiet_excused_at.get_or_insert(now);
+        }
     }
 
     /// When `handle_timeout` next has something to do, `None` if no limit runs.
@@ -288,6 +311,9 @@ impl Liveness {
     /// each action, and after every fact.
     pub(crate) fn handle_timeout(&mut self, now: Moment) -> Option<Action> {
         let now = self.clamp(now);
+        if let State::Ended = self.state {
+            return None;
+        }
         let charge = self.first_charge().filter(|charge| charge.by <= now);
         if charge.is_none() {
             self.looked_at = None;
@@ -306,7 +332,8 @@ impl Liveness {
             return Some(Action::Standing(standing));
         }
         let charge = charge?;
-        if self.looked_at.is_none() {
+        // A look for a limit that was rescued since doesn't count for the next one.
+        if self.looked_at.is_none_or(|at| at < charge.by) {
             self.looked_at = Some(now);
             return Some(Action::LookAgain);
         }
@@ -316,6 +343,7 @@ impl Liveness {
     fn step(&mut self, now: Moment, leaving: bool) -> Option<Action> {
         match self.state {
             State::Resting { .. } if !leaving && self.ping_due_at() <= now => {
+                self.excused_at = None;
                 self.state = State::Sending {
                     due_at: now,
                     ready_by: now.after(self.config.ready_timeout),
@@ -349,6 +377,7 @@ impl Liveness {
     fn hear(&mut self, now: Moment) {
         self.heard_at = now;
         self.excused_at = None;
+        self.quiet_excused_at = None;
         let always = self.config.ping_when == PingWhen::Always;
         match self.state {
             State::Resting { .. } => self.rest(),
@@ -387,7 +416,8 @@ impl Liveness {
     }
 
     fn follow_usage(&mut self, slept: bool, now: Moment) {
-        if slept && !self.asleep() {
+        // A ping that is out was never put to sleep.
+        if slept && !self.asleep() && !matches!(self.state, State::Waiting { .. }) {
             self.awake_since = now;
         }
         match self.state {

@@ -10,10 +10,10 @@ use tower_service::Service;
 
 use crate::{
     completion::{CompleteOnResponse, TrackCompletion},
-    error::{Cause, Error, Failure, HeartbeatError},
+    error::{Error, HeartbeatError},
     future::ResponseFuture,
     handle::Handle,
-    link::{Link, Users, lock, status},
+    link::{Link, Users, status},
     wakers::Key,
 };
 
@@ -33,7 +33,6 @@ pub struct Heartbeat<S, C = CompleteOnResponse> {
     inner: S,
     seat: Seat,
     completion: C,
-    launched: bool,
     /// An instance that was told `Ready` stays ready until `call`, whatever is held back.
     ready: bool,
 }
@@ -77,12 +76,10 @@ impl Drop for Seat {
 
 impl<S, C> Heartbeat<S, C> {
     pub(crate) fn new(inner: S, users: Arc<Users>, completion: C) -> Self {
-        let launched = lock(&users.launch).is_none();
         Heartbeat {
             inner,
             seat: Seat::new(users),
             completion,
-            launched,
             ready: false,
         }
     }
@@ -117,17 +114,6 @@ impl<S, C> Heartbeat<S, C> {
         &mut self.inner
     }
 
-    #[cold]
-    fn launch(&mut self) {
-        self.launched = true;
-        let launch = lock(&self.seat.users.launch).take();
-        if let Some(Err(launch)) = launch.map(|launch| launch.try_now()) {
-            // Without a runtime nobody can watch the connection; dropping the driver says so.
-            self.seat.link().end(Cause::new(Failure::MonitorGone));
-            drop(launch);
-        }
-    }
-
     /// Holds a call back, or turns it away, on a connection that isn't simply open.
     #[cold]
     fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HeartbeatError>> {
@@ -135,6 +121,10 @@ impl<S, C> Heartbeat<S, C> {
             let status = self.seat.link().status();
             if status >= status::LEAVING {
                 return Poll::Ready(Err(self.seat.link().refusal()));
+            }
+            if status == status::UNLAUNCHED {
+                self.seat.users.launch();
+                continue;
             }
             if status == status::OPEN || self.ready {
                 return Poll::Ready(Ok(()));
@@ -168,9 +158,6 @@ where
     /// the inner service's `poll_ready` says, as [`Error::Inner`].
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        if !self.launched {
-            self.launch();
-        }
         if self.seat.link().status() != status::OPEN {
             match self.poll_held(cx) {
                 Poll::Ready(Ok(())) => {}
@@ -205,9 +192,6 @@ where
 
     #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
-        if !self.launched {
-            self.launch();
-        }
         self.ready = false;
         // Counted before the status is read: an idle connection that is closing at this moment
         // either turns the call away or sees it in flight.
@@ -232,7 +216,6 @@ where
             inner: self.inner.clone(),
             seat: Seat::new(Arc::clone(&self.seat.users)),
             completion: self.completion.clone(),
-            launched: self.launched,
             ready: false,
         }
     }

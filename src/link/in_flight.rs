@@ -17,7 +17,7 @@ use std::{
 
 use super::{Link, lock};
 use crate::{
-    error::{Cause, HeartbeatError, Stage},
+    error::{Cause, Failure, HeartbeatError, Stage},
     spawn::Launch,
     wakers::{Key, WakerSet},
 };
@@ -31,7 +31,7 @@ pub(crate) struct Users {
     pub(crate) link: Arc<Link>,
     shards: [OnceLock<Arc<Shard>>; SHARDS],
     /// The driver, until somebody polls inside a runtime.
-    pub(crate) launch: Mutex<Option<Launch>>,
+    launch: Mutex<Option<Launch>>,
 }
 
 /// The requests of a few threads. Padded, so that two shards never share a cache line.
@@ -58,6 +58,25 @@ impl Users {
         });
         *lock(&users.link.parties) = Parties::Users(Arc::downgrade(&users));
         users
+    }
+
+    /// Has the driver run, now or when somebody polls inside a runtime.
+    pub(crate) fn launch_or_keep(&self, launch: Launch) {
+        if let Err(launch) = launch.try_now() {
+            *lock(&self.launch) = Some(launch);
+            self.link.set_launched(false);
+        }
+    }
+
+    /// Has the driver run after all.
+    pub(crate) fn launch(&self) {
+        let launch = lock(&self.launch).take();
+        self.link.set_launched(true);
+        if let Some(Err(launch)) = launch.map(Launch::try_now) {
+            // Without a runtime nobody can watch the connection; dropping the driver says so.
+            self.link.end(Cause::new(Failure::MonitorGone));
+            drop(launch);
+        }
     }
 
     /// Counts one more request in flight.
@@ -188,9 +207,12 @@ impl InFlight {
             .shard
             .wakers
             .register(&mut self.key, cx, || link.ended().is_some());
+        if waits {
+            return Poll::Pending;
+        }
         match link.ended() {
-            Some(cause) if !waits => Poll::Ready(Arc::clone(cause)),
-            Some(_) | None => Poll::Pending,
+            Some(cause) => Poll::Ready(Arc::clone(cause)),
+            None => unreachable!("only an end turns a waiter away"),
         }
     }
 }

@@ -15,7 +15,7 @@ impl Liveness {
     pub(super) fn first_charge(&self) -> Option<Charge> {
         let ping = match self.state {
             State::Sending { due_at, ready_by } => Some(Charge {
-                by: self.excused(ready_by),
+                by: self.excused(ready_by, self.excused_at),
                 failure: Failure::PingBlocked,
                 since: due_at,
             }),
@@ -40,13 +40,10 @@ impl Liveness {
                 failure: Failure::IdleTimeout,
                 since,
             }),
-            Usage::Busy { since } => self.config.quiet_timeout.map(|timeout| {
-                let since = since.max(self.heard_at);
-                Charge {
-                    by: self.excused(since.after(timeout)),
-                    failure: Failure::ReadTimeout,
-                    since,
-                }
+            Usage::Busy { .. } => self.quiet_limit().map(|(since, by)| Charge {
+                by: self.excused(by, self.quiet_excused_at),
+                failure: Failure::ReadTimeout,
+                since,
             }),
         };
         match (ping, usage) {
@@ -79,7 +76,7 @@ impl Liveness {
         }
     }
 
-    pub(super) fn suspect_at(&self) -> Moment {
+    fn suspect_at(&self) -> Moment {
         let waiting = matches!(self.state, State::Waiting { .. });
         match self.config.suspect_after {
             Some(limit) if self.pings.is_some() && (waiting || !self.asleep()) => {
@@ -89,7 +86,7 @@ impl Liveness {
         }
     }
 
-    pub(super) fn unverified_at(&self) -> Moment {
+    fn unverified_at(&self) -> Moment {
         match self.config.verify_after_idle {
             Some(limit) if self.pings.is_some() => self.heard_at.after(limit),
             Some(_) | None => Moment::NEVER,
@@ -112,7 +109,7 @@ impl Liveness {
 
     pub(super) fn window_ends_at(&self) -> Moment {
         match self.state {
-            State::Waiting { pong_by, .. } => self.excused(pong_by),
+            State::Waiting { pong_by, .. } => self.excused(pong_by, self.excused_at),
             State::Resting { .. } | State::Sending { .. } | State::CallingOff | State::Ended => {
                 Moment::NEVER
             }
@@ -123,9 +120,20 @@ impl Liveness {
         missed.saturating_add(1) >= self.config.max_missed
     }
 
+    /// From when, and until when, a busy peer may be quiet.
+    pub(super) fn quiet_limit(&self) -> Option<(Moment, Moment)> {
+        match (self.usage, self.config.quiet_timeout) {
+            (Usage::Busy { since }, Some(timeout)) => {
+                let since = since.max(self.heard_at);
+                Some((since, since.after(timeout)))
+            }
+            (Usage::Busy { .. } | Usage::Idle { .. }, _) => None,
+        }
+    }
+
     /// A limit that ran while the driver stood still ends one pong wait after it went on.
-    pub(super) fn excused(&self, by: Moment) -> Moment {
-        match self.excused_at {
+    fn excused(&self, by: Moment, excused_at: Option<Moment>) -> Moment {
+        match excused_at {
             Some(at) => by.max(at.after(self.config.pong_timeout)),
             None => by,
         }

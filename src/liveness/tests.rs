@@ -9,13 +9,21 @@ mod neighbours;
 mod pause;
 mod pings;
 mod properties;
+mod regressions;
 mod sending;
 mod sim;
 mod spurious;
 mod standing;
 
-use super::*;
-use crate::config::ConfigBuilder;
+use std::{sync::Arc, time::Duration};
+
+use super::{Action, Ending, Liveness, Standing};
+use crate::{
+    config::{Config, ConfigBuilder, Evidence, PingWhen},
+    error::Failure,
+    moment::Moment,
+    rtt::Rtt,
+};
 
 const INTERVAL: Duration = Duration::from_secs(30);
 const PONG_TIMEOUT: Duration = Duration::from_secs(10);
