@@ -226,7 +226,7 @@ impl<P: Ping> Driver<P> {
                 );
             }
             Action::Standing(standing) => {
-                if standing == Standing::Suspect {
+                if matches!(standing, Standing::Suspect { .. }) {
                     tracing::debug!("connection is suspect");
                 }
                 self.link.publish(standing);

@@ -25,6 +25,10 @@ pin_project! {
     ///
     /// Dropping it drops the inner future, and with it the request; it is no longer in flight
     /// from then on.
+    ///
+    /// # Panics
+    ///
+    /// If it is polled again after it has completed.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, C = CompleteOnResponse> {
         #[pin]

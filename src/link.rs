@@ -217,12 +217,13 @@ impl Link {
         let soft_limit = self.config.suspect_after.is_some();
         let next = match standing {
             Standing::Well => status::OPEN,
-            Standing::Suspect if soft_limit => status::HELD,
-            Standing::Suspect => status::OPEN,
+            // Whoever waits for a pong does so through a miss, soft limit or not.
+            Standing::Suspect { unverified } if soft_limit || unverified => status::HELD,
+            Standing::Suspect { .. } => status::OPEN,
             Standing::Unverified => status::UNVERIFIED,
             Standing::Leaving => status::LEAVING,
         };
-        self.figures().suspect = standing == Standing::Suspect;
+        self.figures().suspect = matches!(standing, Standing::Suspect { .. });
         if self.raise_to(next) {
             self.wake_waiters();
         }
@@ -237,14 +238,18 @@ impl Link {
         }
     }
 
-    /// The driver waits for a runtime, or has got it.
+    /// The driver waits for a runtime, or has got it. Only from one to the other: a driver that
+    /// runs may have published something else by now.
     pub(crate) fn set_launched(&self, launched: bool) {
-        let next = if launched {
-            status::OPEN
+        let (from, to) = if launched {
+            (status::UNLAUNCHED, status::OPEN)
         } else {
-            status::UNLAUNCHED
+            (status::OPEN, status::UNLAUNCHED)
         };
-        self.raise_to(next);
+        // A link that isn't at `from` has moved on, and keeps what it has.
+        let _moved = self
+            .status
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed);
     }
 
     fn raise_to(&self, next: u8) -> bool {
@@ -300,13 +305,19 @@ impl Link {
 
     fn report(&self, cause: &Cause) {
         let _entered = self.span.enter();
-        match cause.failure {
-            Failure::IdleTimeout | Failure::Closed => tracing::debug!(
+        let in_good_order = match cause.failure {
+            Failure::IdleTimeout | Failure::Closed => true,
+            Failure::Transport => cause.source.is_none(),
+            _ => false,
+        };
+        if in_good_order {
+            tracing::debug!(
                 failure = ?cause.failure,
                 waited = ?cause.waited,
                 "connection closed"
-            ),
-            _ => tracing::warn!(
+            );
+        } else {
+            tracing::warn!(
                 failure = ?cause.failure,
                 waited = ?cause.waited,
                 missed = cause.missed,
@@ -314,7 +325,7 @@ impl Link {
                 smoothed_rtt = ?cause.smoothed_rtt,
                 source = cause.source.as_ref().map(tracing::field::display),
                 "connection is dead"
-            ),
+            );
         }
     }
 }

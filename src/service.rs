@@ -94,7 +94,10 @@ impl<S, C> Heartbeat<S, C> {
     /// `suspect_after`, suspect. For pools that choose what to keep or hand out.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        matches!(self.seat.link().status(), status::OPEN | status::UNVERIFIED)
+        matches!(
+            self.seat.link().status(),
+            status::OPEN | status::UNVERIFIED | status::UNLAUNCHED
+        )
     }
 
     /// Leaves the heartbeat and returns the inner service. The connection ends for its other

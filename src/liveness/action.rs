@@ -27,8 +27,10 @@ pub(crate) enum Standing {
     Well,
     /// Quiet for so long that a pong is wanted first.
     Unverified,
-    /// A miss, or past the soft limit.
-    Suspect,
+    /// A miss, or past the soft limit; and whether a pong is wanted first besides.
+    Suspect {
+        unverified: bool,
+    },
     /// Takes no new calls; ends when it is idle.
     Leaving,
 }

@@ -33,7 +33,7 @@ impl Liveness {
             Usage::Idle { since } => self.config.idle_timeout.map(|timeout| Charge {
                 by: match self.standing {
                     Standing::Leaving => since,
-                    Standing::Well | Standing::Unverified | Standing::Suspect => {
+                    Standing::Well | Standing::Unverified | Standing::Suspect { .. } => {
                         since.after(timeout)
                     }
                 },
@@ -56,12 +56,15 @@ impl Liveness {
     pub(super) fn standing_at(&self, now: Moment) -> Standing {
         if self.standing == Standing::Leaving {
             Standing::Leaving
-        } else if self.missed() > 0 || self.suspect_at() <= now {
-            Standing::Suspect
-        } else if self.unverified_at() <= now {
-            Standing::Unverified
         } else {
-            Standing::Well
+            let unverified = self.unverified_at() <= now;
+            if self.missed() > 0 || self.suspect_at() <= now {
+                Standing::Suspect { unverified }
+            } else if unverified {
+                Standing::Unverified
+            } else {
+                Standing::Well
+            }
         }
     }
 
@@ -72,7 +75,8 @@ impl Liveness {
         match self.standing {
             Standing::Well => self.suspect_at().min(self.unverified_at()),
             Standing::Unverified => self.suspect_at(),
-            Standing::Suspect | Standing::Leaving => Moment::NEVER,
+            Standing::Suspect { unverified: false } => self.unverified_at(),
+            Standing::Suspect { unverified: true } | Standing::Leaving => Moment::NEVER,
         }
     }
 

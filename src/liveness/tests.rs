@@ -122,7 +122,7 @@ fn assert_dormant(machine: &Liveness) {
 }
 
 fn suspect() -> Action {
-    Action::Standing(Standing::Suspect)
+    Action::Standing(Standing::Suspect { unverified: false })
 }
 
 fn unverified() -> Action {

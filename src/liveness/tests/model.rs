@@ -151,7 +151,7 @@ impl Model {
         if self.standing == Standing::Leaving {
             assert_ne!(self.config.idle_timeout, None);
         } else if self.missed > 0 {
-            assert_eq!(self.standing, Standing::Suspect);
+            assert!(matches!(self.standing, Standing::Suspect { .. }));
         } else if limits == (None, None) || self.heard_at == self.now {
             assert_eq!(self.standing, Standing::Well);
         }
@@ -200,7 +200,8 @@ impl Model {
         match standing {
             Standing::Well => assert_eq!(self.missed, 0),
             Standing::Unverified => assert!(Some(quiet_for) >= self.config.verify_after_idle),
-            Standing::Suspect => {
+            Standing::Suspect { unverified } => {
+                assert!(!unverified || Some(quiet_for) >= self.config.verify_after_idle);
                 let soft = self.config.suspect_after;
                 assert!(self.missed > 0 || soft.is_some_and(|limit| quiet_for >= limit));
             }

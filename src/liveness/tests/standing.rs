@@ -72,8 +72,9 @@ fn an_unverified_peer_becomes_suspect_and_then_well() {
     let mut machine = start(verifying().suspect_after(secs(35)));
     assert_eq!(drain(&mut machine, at(20)), [unverified()]);
     send_ping(&mut machine, at(30));
-    assert_due_at(&machine, at(35), suspect());
-    assert_eq!(drain(&mut machine, at(35)), [suspect()]);
+    let suspect = Action::Standing(Standing::Suspect { unverified: true });
+    assert_due_at(&machine, at(35), suspect);
+    assert_eq!(drain(&mut machine, at(35)), [suspect]);
     machine.on_pong(at(36));
     assert_eq!(drain(&mut machine, at(36)), [well()]);
 }
