@@ -140,6 +140,16 @@ impl<P, C> HeartbeatLayer<P, C> {
         )
     }
 
+    /// Has `task` run where the drivers do; where that is nowhere, it is dropped.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn spawn(&self, task: Task) {
+        let launch = Launch {
+            task,
+            spawner: self.spawner.clone(),
+        };
+        drop(launch.try_now());
+    }
+
     fn attach<S>(&self, inner: &S) -> (Arc<Link>, Driver<P::Ping>)
     where
         P: PingSource<S>,

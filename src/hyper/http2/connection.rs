@@ -8,6 +8,7 @@ use hyper::{
 };
 
 use super::{
+    goaway::GoAway,
     send::SendRequest,
     wire::{Io, Wire},
 };
@@ -168,62 +169,9 @@ fn cause_of(error: hyper::Error) -> Cause {
     } else {
         Failure::Transport
     };
-    let mut cause = Cause::new(failure);
-    cause.source = Some(match GoAway::in_error(&error) {
-        Some(code) => Arc::new(GoAway {
-            code,
-            source: error,
-        }),
-        None => Arc::new(error),
-    });
-    cause
-}
-
-/// The peer ended the connection with a GOAWAY that carries an error code (RFC 9113, section 7).
-#[derive(Debug)]
-pub struct GoAway {
-    code: u32,
-    source: hyper::Error,
-}
-
-impl GoAway {
-    /// Returns the error code: 11 is `ENHANCE_YOUR_CALM`, by which gRPC servers answer pings that
-    /// come too often.
-    #[must_use]
-    pub fn code(&self) -> u32 {
-        self.code
-    }
-
-    fn in_error(error: &hyper::Error) -> Option<u32> {
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            if let Some(h2) = cause.downcast_ref::<h2::Error>()
-                && h2.is_go_away()
-                && h2.is_remote()
-            {
-                return h2.reason().map(u32::from);
-            }
-            source = cause.source();
-        }
-        None
-    }
-}
-
-impl fmt::Display for GoAway {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reason = h2::Reason::from(self.code);
-        write!(
-            f,
-            "peer sent GOAWAY: {} ({})",
-            reason.description(),
-            self.code
-        )
-    }
-}
-
-impl std::error::Error for GoAway {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
+    Cause {
+        source: Some(GoAway::unwrap_or(error)),
+        ..Cause::new(failure)
     }
 }
 

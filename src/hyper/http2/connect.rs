@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     error::BoxError,
+    http::CompleteOnBody,
     layer::HeartbeatLayer,
     ping::{Ping, PingSource},
     service::Heartbeat,
@@ -32,25 +33,31 @@ use crate::{
 /// a stream of tokio's). The result is ready for `tower::reconnect::Reconnect`; see the
 /// [module](super) for the whole stack.
 ///
-/// The time that connecting takes is not bounded here; a `Timeout` around the connector does it.
-pub struct Connect<C, P, T, B> {
+/// The time that connecting takes is not bounded here, nor by a `Timeout` around `Reconnect`,
+/// which connects while it becomes ready: put a `Timeout` around the connector.
+pub struct Connect<C, P, B> {
     connector: C,
-    layer: HeartbeatLayer<P, T>,
+    layer: HeartbeatLayer<P, CompleteOnBody>,
     builder: http2::Builder<TokioExecutor>,
     body: PhantomData<fn(B)>,
 }
 
 /// A connection in the making.
-pub type MakeFuture<B, T> =
-    Pin<Box<dyn Future<Output = Result<Heartbeat<SendRequest<B>, T>, ConnectError>> + Send>>;
+#[must_use = "futures do nothing unless polled"]
+pub struct MakeFuture<B> {
+    inner: Pin<Box<dyn Future<Output = Result<Made<B>, ConnectError>> + Send>>,
+}
 
-impl<C, P, T, B> Connect<C, P, T, B> {
-    /// Creates it with hyper's defaults for HTTP/2.
+type Made<B> = Heartbeat<SendRequest<B>, CompleteOnBody>;
+
+impl<C, P, B> Connect<C, P, B> {
+    /// Creates it with hyper's defaults for HTTP/2. Requests are in flight to the end of their
+    /// response's body, whatever `layer` says.
     #[must_use]
-    pub fn new(connector: C, layer: HeartbeatLayer<P, T>) -> Self {
+    pub fn new<T>(connector: C, layer: HeartbeatLayer<P, T>) -> Self {
         Connect {
             connector,
-            layer,
+            layer: layer.completion(CompleteOnBody::default()),
             builder: http2::Builder::new(TokioExecutor::new()),
             body: PhantomData,
         }
@@ -64,7 +71,7 @@ impl<C, P, T, B> Connect<C, P, T, B> {
     }
 }
 
-impl<C, P, T, B, Target> Service<Target> for Connect<C, P, T, B>
+impl<C, P, B, Target> Service<Target> for Connect<C, P, B>
 where
     C: Service<Target>,
     C::Response: Read + Write + Unpin + Send + 'static,
@@ -73,14 +80,13 @@ where
     P: PingSource<SendRequest<B>> + Clone + Send + 'static,
     P::Ping: Send + 'static,
     <P::Ping as Ping>::Pong: Send,
-    T: Clone + Send + 'static,
     B: http_body::Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    type Response = Heartbeat<SendRequest<B>, T>;
+    type Response = Heartbeat<SendRequest<B>, CompleteOnBody>;
     type Error = ConnectError;
-    type Future = MakeFuture<B, T>;
+    type Future = MakeFuture<B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         self.connector
@@ -92,17 +98,33 @@ where
         let io = self.connector.call(target);
         let builder = self.builder.clone();
         let layer = self.layer.clone();
-        Box::pin(async move {
-            let io = io
-                .await
-                .map_err(|error| ConnectError::Connector(error.into()))?;
-            let (send, connection) = handshake(&builder, io)
-                .await
-                .map_err(ConnectError::Handshake)?;
-            let service = layer.layer(send);
-            drop(tokio::spawn(drive(connection, service.handle())));
-            Ok(service)
-        })
+        MakeFuture {
+            inner: Box::pin(async move {
+                let io = io
+                    .await
+                    .map_err(|error| ConnectError::Connector(error.into()))?;
+                let (send, connection) = handshake(&builder, io)
+                    .await
+                    .map_err(ConnectError::Handshake)?;
+                let service = layer.layer(send);
+                layer.spawn(Box::pin(drive(connection, service.handle())));
+                Ok(service)
+            }),
+        }
+    }
+}
+
+impl<B> Future for MakeFuture<B> {
+    type Output = Result<Heartbeat<SendRequest<B>, CompleteOnBody>, ConnectError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl<B> fmt::Debug for MakeFuture<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MakeFuture").finish_non_exhaustive()
     }
 }
 
@@ -134,11 +156,10 @@ impl std::error::Error for ConnectError {
     }
 }
 
-impl<C, P, T, B> Clone for Connect<C, P, T, B>
+impl<C, P, B> Clone for Connect<C, P, B>
 where
     C: Clone,
     P: Clone,
-    T: Clone,
 {
     fn clone(&self) -> Self {
         Connect {
@@ -150,7 +171,7 @@ where
     }
 }
 
-impl<C, P, T, B> fmt::Debug for Connect<C, P, T, B> {
+impl<C, P, B> fmt::Debug for Connect<C, P, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connect")
             .field("layer", &self.layer)

@@ -10,15 +10,17 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use pin_project_lite::pin_project;
 
+use super::goaway::GoAway;
 use crate::{
-    error::{Cause, Failure, HeartbeatError},
-    link::Link,
+    error::{Cause, Failure, HeartbeatError, Stage},
+    link::{Link, status},
     wakers::{Key, WakerSet},
 };
 
@@ -36,6 +38,17 @@ pub(super) struct Wire {
     known: AtomicU8,
     waiters: WakerSet,
 }
+
+/// Until when an error waits for its reason.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until {
+    /// The connection future has said why it ended.
+    WhyIsKnown,
+    /// The link has ended, by that or with the IO.
+    LinkHasEnded,
+}
+
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The connection future has said why it ended.
 const WHY: u8 = 1;
@@ -93,22 +106,51 @@ impl Wire {
         }
     }
 
-    /// Whether the link says all that it will say about an error of this connection; about a mere
-    /// refusal of new requests, already when the connection is leaving.
-    fn is_settled(&self, refusal: bool) -> bool {
+    /// Tells the link that the peer takes no more requests, and returns what the one is told that
+    /// it did not take.
+    pub(super) fn refuse(&self, error: hyper::Error) -> HeartbeatError {
+        let cause = Cause {
+            source: Some(GoAway::unwrap_or(error)),
+            ..Cause::new(Failure::Transport)
+        };
+        if let Some(link) = self.link.get() {
+            link.leave(cause.clone());
+        }
+        HeartbeatError::shared(Arc::new(cause), Stage::NotSent)
+    }
+
+    /// What a request is told that was never written: why the connection ended, as far as known.
+    pub(super) fn unsent(&self, error: hyper::Error) -> HeartbeatError {
         match self.link.get() {
-            Some(link) => link.ended().is_some() || (refusal && self.knows(WHY)),
+            Some(link) if link.status() >= status::LEAVING => link.refusal(),
+            Some(_) | None => self.refuse(error),
+        }
+    }
+
+    fn is_settled(&self, until: Until) -> bool {
+        match self.link.get() {
+            Some(link) => {
+                link.ended().is_some()
+                    || match until {
+                        Until::WhyIsKnown => self.knows(WHY),
+                        Until::LinkHasEnded => false,
+                    }
+            }
             None => true,
         }
     }
 
-    pub(super) async fn settled(&self, refusal: bool) {
+    /// Waits for the reason of an end. Bounded, because an error that only looked like the
+    /// connection's must not wait for an end that doesn't come.
+    pub(super) async fn settled(&self, until: Until) {
         let mut place = Place::new(self);
-        poll_fn(|cx| place.poll(cx, || self.is_settled(refusal))).await;
+        let settled = poll_fn(|cx| place.poll(cx, || self.is_settled(until)));
+        drop(tokio::time::timeout(LONGEST_WAIT, settled).await);
     }
 
-    pub(super) fn poll_settled(&self, key: &mut Key, cx: &Context<'_>, refusal: bool) -> Poll<()> {
-        if self.waiters.register(key, cx, || self.is_settled(refusal)) {
+    pub(super) fn poll_why(&self, key: &mut Key, cx: &Context<'_>) -> Poll<()> {
+        let settled = || self.is_settled(Until::WhyIsKnown);
+        if self.waiters.register(key, cx, settled) {
             Poll::Pending
         } else {
             Poll::Ready(())

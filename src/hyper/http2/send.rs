@@ -1,0 +1,207 @@
+//! hyper's `SendRequest` as a tower service.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response};
+use hyper::client::conn::http2;
+use tower_service::Service;
+
+use super::{
+    body::{ResponseBody, State},
+    goaway::h2_error,
+    wire::{Until, Wire},
+};
+use crate::{error::HeartbeatError, wakers::Key};
+
+/// hyper's HTTP/2 `SendRequest` as a tower service. Made by [`handshake`](super::handshake).
+///
+/// An error that the end of the connection caused comes out once its reason is known to the
+/// heartbeat above, which then answers with that; other errors come out at once.
+///
+/// # Clone
+///
+/// Clones share the connection. It closes when the last one, and the last response body, is gone.
+pub struct SendRequest<B> {
+    inner: http2::SendRequest<B>,
+    wire: Arc<Wire>,
+    waiting: Key,
+}
+
+impl<B> SendRequest<B> {
+    pub(super) fn new(inner: http2::SendRequest<B>, wire: Arc<Wire>) -> Self {
+        SendRequest {
+            inner,
+            wire,
+            waiting: Key::NONE,
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for SendRequest<B>
+where
+    B: http_body::Body + Send + 'static,
+{
+    type Response = Response<ResponseBody>;
+    type Error = SendError;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        match self.inner.poll_ready(cx) {
+            Poll::Ready(Err(error)) => self
+                .wire
+                .poll_why(&mut self.waiting, cx)
+                .map(|()| Err(SendError::Refused(self.wire.unsent(error)))),
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let response = self.inner.try_send_request(request);
+        let wire = Arc::clone(&self.wire);
+        ResponseFuture {
+            inner: Box::pin(async move {
+                match response.await {
+                    Ok(response) => Ok(response.map(|inner| ResponseBody {
+                        inner,
+                        state: State::Open { wire },
+                    })),
+                    Err(mut failed) => {
+                        // hyper gives the request back if no part of it was written.
+                        let unsent = failed.take_message().is_some();
+                        Err(settle(&wire, failed.into_error(), unsent).await)
+                    }
+                }
+            }),
+        }
+    }
+}
+
+impl<B> Clone for SendRequest<B> {
+    fn clone(&self) -> Self {
+        SendRequest::new(self.inner.clone(), Arc::clone(&self.wire))
+    }
+}
+
+impl<B> Drop for SendRequest<B> {
+    fn drop(&mut self) {
+        self.wire.stop_waiting(&mut self.waiting);
+    }
+}
+
+impl<B> fmt::Debug for SendRequest<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendRequest")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The response of a [`SendRequest`].
+///
+/// # Cancel safety
+///
+/// Dropping it resets the request's stream.
+#[must_use = "futures do nothing unless polled"]
+pub struct ResponseFuture {
+    // hyper's own future has no name.
+    inner: Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, SendError>> + Send>>,
+}
+
+impl Future for ResponseFuture {
+    type Output = Result<Response<ResponseBody>, SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.as_mut().poll(cx)
+    }
+}
+
+impl fmt::Debug for ResponseFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResponseFuture").finish_non_exhaustive()
+    }
+}
+
+/// Why a [`SendRequest`] has no response.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection takes no more requests, and the peer did not take this one: its stage is
+    /// [`Stage::NotSent`](crate::Stage::NotSent), and
+    /// [`HeartbeatError::find`](crate::HeartbeatError::find) finds it.
+    Refused(HeartbeatError),
+    /// hyper's error.
+    Failed(hyper::Error),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SendError::Refused(_) => "request was not taken",
+            SendError::Failed(_) => "request failed",
+        })
+    }
+}
+
+impl std::error::Error for SendError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            SendError::Refused(error) => Some(error),
+            SendError::Failed(error) => Some(error),
+        }
+    }
+}
+
+/// What an error of one request says about its connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Origin {
+    /// The request's own: a reset of its stream, a body that failed.
+    Stream,
+    /// The peer leaves and did not take this request.
+    Refusal,
+    /// The connection future is over.
+    Connection,
+    /// The IO is over.
+    Io,
+}
+
+impl Origin {
+    pub(super) fn of(error: &hyper::Error) -> Origin {
+        if error.is_user() || error.is_body_write_aborted() {
+            return Origin::Stream;
+        }
+        if let Some(h2) = h2_error(error) {
+            return if h2.is_go_away() && h2.is_remote() {
+                Origin::Refusal
+            } else if h2.is_io() || h2.is_go_away() {
+                Origin::Io
+            } else {
+                Origin::Stream
+            };
+        }
+        if error.is_canceled() || error.is_closed() || error.is_timeout() {
+            Origin::Connection
+        } else {
+            Origin::Stream
+        }
+    }
+}
+
+async fn settle(wire: &Wire, error: hyper::Error, unsent: bool) -> SendError {
+    match Origin::of(&error) {
+        Origin::Refusal => return SendError::Refused(wire.refuse(error)),
+        Origin::Connection | Origin::Io if unsent => {
+            wire.settled(Until::WhyIsKnown).await;
+            return SendError::Refused(wire.unsent(error));
+        }
+        Origin::Connection => wire.settled(Until::WhyIsKnown).await,
+        Origin::Io => wire.settled(Until::LinkHasEnded).await,
+        Origin::Stream => {}
+    }
+    SendError::Failed(error)
+}
