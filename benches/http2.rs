@@ -29,7 +29,7 @@ use tower::{Layer, Service, ServiceExt};
 use tower_heartbeat::{
     BoxError, Config, Handle, HeartbeatLayer,
     http::{CompleteOnBody, head},
-    hyper::{Connect, drive, handshake},
+    hyper::http2::{Connect, drive, handshake},
     ping,
 };
 
@@ -201,11 +201,12 @@ where
     Ok(frozen_at.elapsed())
 }
 
-type Client = tower_heartbeat::Heartbeat<tower_heartbeat::hyper::SendRequest<Body>, CompleteOnBody>;
+type Client =
+    tower_heartbeat::Heartbeat<tower_heartbeat::hyper::http2::SendRequest<Body>, CompleteOnBody>;
 
 async fn with_heartbeat(address: SocketAddr, config: Config) -> Result<Client, BoxError> {
     let ping = head::<Body>("http://localhost/".parse()?);
-    let layer = HeartbeatLayer::new(config, ping).completion(CompleteOnBody::default());
+    let layer = HeartbeatLayer::new(config, ping);
     let connector = tower::service_fn(connect);
     Ok(Connect::new(connector, layer).oneshot(address).await?)
 }

@@ -41,18 +41,20 @@ use tower::{
     buffer::BufferLayer,
     reconnect::Reconnect,
     retry::{Policy, RetryLayer},
-    timeout::TimeoutLayer,
+    timeout::{Timeout, TimeoutLayer},
 };
 use tower_heartbeat::{
-    BoxError, Config, Failure, HeartbeatError, HeartbeatLayer, Stage, http::CompleteOnBody,
-    http::head, hyper::Connect,
+    BoxError, Config, Failure, HeartbeatError, HeartbeatLayer, Stage,
+    http::head,
+    hyper::http2::{Connect, ConnectError},
 };
 
 type Body = Empty<Bytes>;
 
 const BOUND: Duration = Duration::from_secs(2);
-/// What a busy machine may add between the verdict and the moment it is looked at.
-const MARGIN: Duration = Duration::from_millis(250);
+/// What a busy machine may add: little to the verdict, more until this process looks at it.
+const TIMER: Duration = Duration::from_millis(20);
+const MARGIN: Duration = Duration::from_secs(1);
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
@@ -67,7 +69,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     // One layer for all connections: who vanishes is found within two seconds.
     let config = Config::detect_within(BOUND)?;
     let ping = head::<Body>("http://localhost/health".parse()?);
-    let layer = HeartbeatLayer::new(config, ping).completion(CompleteOnBody::default());
+    let layer = HeartbeatLayer::new(config, ping);
     timeline.say(format!(
         "promise: a frozen server is noticed within {:.3?}",
         config.worst_case_detection()
@@ -84,6 +86,8 @@ async fn main() -> Result<ExitCode, BoxError> {
             async move { TcpStream::connect(address).await.map(TokioIo::new) }
         }
     });
+    // No layer outside bounds the time that `Reconnect` spends connecting.
+    let connector = Timeout::new(connector, Duration::from_secs(1));
     let mut connect = Connect::new(connector, layer);
 
     // The canonical stack, from the outside in.
@@ -213,11 +217,11 @@ impl<B> Policy<Request<Body>, Response<B>, BoxError> for RetryOnce {
         result: &mut Result<Response<B>, BoxError>,
     ) -> Option<Self::Future> {
         let error = result.as_ref().err()?;
-        let death = HeartbeatError::find(&**error)?;
-        let harmless = match death.stage() {
-            Stage::NotSent => true,
-            _ => request.method().is_idempotent(),
-        };
+        // No new connection, or none any more when the request came: it was not sent.
+        let not_sent = error.is::<ConnectError>()
+            || HeartbeatError::find(&**error).is_some_and(|e| e.stage() == Stage::NotSent);
+        let cut_off = HeartbeatError::find(&**error).is_some();
+        let harmless = not_sent || (cut_off && request.method().is_idempotent());
         let again = harmless && !std::mem::replace(&mut self.retried, true);
         again.then(|| std::future::ready(()))
     }
@@ -264,7 +268,10 @@ impl Timeline {
             .as_deref()
             .and_then(|error| HeartbeatError::find(error));
         let kept = typed.is_some_and(|error| {
-            error.failure() == Failure::PongTimeout && error.stage() == stage && waited <= promise
+            error.failure() == Failure::PongTimeout
+                && error.stage() == stage
+                && error.quiet_for() <= BOUND + TIMER
+                && waited <= promise
         });
         let told = match (typed, error.as_ref()) {
             (Some(typed), _) => format!("{:?}, {:?}", typed.failure(), typed.stage()),

@@ -78,9 +78,13 @@ impl Config {
     /// it. `ready_timeout` counts in full although most pings go out at once; where they always
     /// do, set it to zero, and the bound is tight.
     ///
+    /// With [`PingWhen::WhileBusy`] and [`PingWhen::NotBusy`] it speaks of the times in which they
+    /// ping only: a request on a connection that pings only when it is not busy is bounded by
+    /// `quiet_timeout` alone.
+    ///
     /// The bound holds while this process runs (a pause of its own comes on top, and so does the
-    /// fresh chance of one pong wait that follows a pause over `max_local_pause`), while pings are
-    /// made (see [`PingWhen`]), and to the resolution of the runtime's timer.
+    /// fresh chance of one pong wait that follows a pause over `max_local_pause`), and to the
+    /// resolution of the runtime's timer.
     ///
     /// ```
     /// use std::time::Duration;
@@ -133,6 +137,80 @@ impl Config {
             Duration::from_nanos(tick)
         }
     }
+
+    /// Returns the quiet time until a ping; see [`ConfigBuilder::interval`].
+    #[must_use]
+    pub const fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Returns the wait for a sign of life; see [`ConfigBuilder::pong_timeout`].
+    #[must_use]
+    pub const fn pong_timeout(&self) -> Duration {
+        self.pong_timeout
+    }
+
+    /// Returns the misses that make a peer dead; see [`ConfigBuilder::max_missed`].
+    #[must_use]
+    pub const fn max_missed(&self) -> u32 {
+        self.max_missed
+    }
+
+    /// Returns how long a ping may take to get out; see [`ConfigBuilder::ready_timeout`].
+    #[must_use]
+    pub const fn ready_timeout(&self) -> Duration {
+        self.ready_timeout
+    }
+
+    /// Returns the idle limit, if it is on; see [`ConfigBuilder::idle_timeout`].
+    #[must_use]
+    pub const fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout
+    }
+
+    /// Returns the quiet limit of a busy connection, if it is on; see
+    /// [`ConfigBuilder::quiet_timeout`].
+    #[must_use]
+    pub const fn quiet_timeout(&self) -> Option<Duration> {
+        self.quiet_timeout
+    }
+
+    /// Returns after how much quiet a call waits for a pong, if it does; see
+    /// [`ConfigBuilder::verify_after_idle`].
+    #[must_use]
+    pub const fn verify_after_idle(&self) -> Option<Duration> {
+        self.verify_after_idle
+    }
+
+    /// Returns the soft limit, if it is on; see [`ConfigBuilder::suspect_after`].
+    #[must_use]
+    pub const fn suspect_after(&self) -> Option<Duration> {
+        self.suspect_after
+    }
+
+    /// Returns the own lateness that is forgiven; see [`ConfigBuilder::max_local_pause`].
+    #[must_use]
+    pub const fn max_local_pause(&self) -> Duration {
+        self.max_local_pause
+    }
+
+    /// Returns the jitter in percent; see [`ConfigBuilder::jitter`].
+    #[must_use]
+    pub const fn jitter(&self) -> u8 {
+        self.jitter
+    }
+
+    /// Returns when pings are made; see [`ConfigBuilder::ping_when`].
+    #[must_use]
+    pub const fn ping_when(&self) -> PingWhen {
+        self.ping_when
+    }
+
+    /// Returns what counts as a sign of life; see [`ConfigBuilder::evidence`].
+    #[must_use]
+    pub const fn evidence(&self) -> Evidence {
+        self.evidence
+    }
 }
 
 impl Default for Config {
@@ -161,7 +239,8 @@ pub enum PingWhen {
     WhileBusy,
     /// As [`Quiet`](PingWhen::Quiet), but only while no request is in flight. For serial
     /// transports, on which a ping would wait behind the request. While a request is in flight
-    /// only `quiet_timeout` watches the peer.
+    /// only `quiet_timeout` watches the peer: without it, a request to a peer that vanished waits
+    /// for ever.
     NotBusy,
 }
 
@@ -262,6 +341,17 @@ pub enum ConfigError {
         /// What it has to exceed.
         limit: Duration,
     },
+    /// With this setting, detection takes longer than was asked of
+    /// [`detect_within`](ConfigBuilder::detect_within).
+    #[non_exhaustive]
+    BoundExceeded {
+        /// The setting that takes too long.
+        setting: Setting,
+        /// What was asked for.
+        bound: Duration,
+        /// What it comes to.
+        worst_case: Duration,
+    },
     /// A setting could never act, because another one always acts first.
     #[non_exhaustive]
     MustStayBelow {
@@ -296,6 +386,14 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{setting}` must be longer than {limit:?}, to leave room for `{other}`"
             ),
+            ConfigError::BoundExceeded {
+                setting,
+                bound,
+                worst_case,
+            } => write!(
+                f,
+                "`{setting}` is too long for `detect_within` {bound:?}: with it detection takes {worst_case:?}"
+            ),
             ConfigError::MustStayBelow {
                 setting,
                 other,
@@ -304,6 +402,35 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{setting}` must be shorter than {limit:?}, because `{other}` acts first"
             ),
+        }
+    }
+}
+
+impl ConfigError {
+    /// Returns the setting to change.
+    #[must_use]
+    pub const fn setting(&self) -> Setting {
+        match *self {
+            ConfigError::TooShort { setting, .. }
+            | ConfigError::TooLong { setting, .. }
+            | ConfigError::OutOfRange { setting, .. }
+            | ConfigError::MustExceed { setting, .. }
+            | ConfigError::BoundExceeded { setting, .. }
+            | ConfigError::MustStayBelow { setting, .. } => setting,
+        }
+    }
+
+    /// Returns the setting that it is in conflict with, if the value by itself is legal.
+    #[must_use]
+    pub const fn other(&self) -> Option<Setting> {
+        match *self {
+            ConfigError::TooShort { .. }
+            | ConfigError::TooLong { .. }
+            | ConfigError::OutOfRange { .. } => None,
+            ConfigError::MustExceed { other, .. } | ConfigError::MustStayBelow { other, .. } => {
+                Some(other)
+            }
+            ConfigError::BoundExceeded { .. } => Some(Setting::DetectWithin),
         }
     }
 }

@@ -37,7 +37,13 @@ use crate::{
 /// [`pair`](crate::HeartbeatLayer::pair) hands it out. It completes when the connection has
 /// ended, or when its last user is gone.
 ///
-/// It runs in a tokio runtime whose time is enabled.
+/// It runs in a tokio runtime.
+///
+/// # Panics
+///
+/// When it is polled in a runtime whose time is not enabled. Where the driver was spawned by the
+/// layer, the users of the connection see that as
+/// [`Failure::MonitorGone`](crate::Failure::MonitorGone).
 ///
 /// # Cancel safety
 ///
@@ -245,6 +251,7 @@ impl<P: Ping> Driver<P> {
             quiet_for: ending.quiet_for,
             smoothed_rtt: self.machine.rtt().map(|rtt| rtt.smoothed()),
             source: error.map(PingError::into_source),
+            by_machine: true,
         });
     }
 

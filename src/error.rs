@@ -70,7 +70,16 @@ where
     }
 }
 
-/// What ended a connection. The conditions, in the order of a connection's life.
+impl<E> From<Error<E>> for Box<dyn StdError>
+where
+    E: Into<BoxError>,
+{
+    fn from(error: Error<E>) -> Self {
+        BoxError::from(error)
+    }
+}
+
+/// What ended a connection, or left a ping without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Failure {
@@ -85,14 +94,15 @@ pub enum Failure {
     /// No request was in flight for `idle_timeout`.
     IdleTimeout,
     /// A request was in flight and nothing was heard for `quiet_timeout`.
+    #[doc(alias = "QuietTimeout")]
     ReadTimeout,
-    /// A write made no progress for its limit.
+    /// A write made no progress for its limit. For transports with such a limit; none here yet.
     WriteTimeout,
-    /// The connection reached its greatest age.
+    /// The connection reached its greatest age. For transports with such a limit; none here yet.
     MaxAge,
     /// The transport ended by itself; [`source`](std::error::Error::source) has its error, if it had one.
     Transport,
-    /// A pong came that answers no ping, and the protocol forbids that.
+    /// A pong came that answers no ping, and the protocol forbids that. None here does yet.
     UnexpectedPong,
     /// The task that runs the heartbeat is gone (its runtime shut down, say), so nobody watches
     /// the connection any more.
@@ -128,7 +138,9 @@ impl fmt::Display for Failure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
-    /// The inner service never got the request: sending it again is safe.
+    /// The inner service never got the request, or the peer said that it did not take it: sending
+    /// it again is safe. Also of errors that answer no request, such as
+    /// [`Handle::error`](crate::Handle::error)'s.
     NotSent,
     /// The inner service had the request and had not answered: the peer may have acted on it.
     AwaitingResponse,
@@ -154,6 +166,8 @@ pub(crate) struct Cause {
     pub(crate) quiet_for: Duration,
     pub(crate) smoothed_rtt: Option<Duration>,
     pub(crate) source: Option<Arc<dyn StdError + Send + Sync>>,
+    /// Whether the figures are the machine's; others are filled in when the connection ends.
+    pub(crate) by_machine: bool,
 }
 
 impl Cause {
@@ -165,6 +179,7 @@ impl Cause {
             quiet_for: Duration::ZERO,
             smoothed_rtt: None,
             source: None,
+            by_machine: false,
         }
     }
 }
@@ -240,7 +255,7 @@ impl HeartbeatError {
 
     /// Returns how long the limit ran that ended the connection: from the ping's sending for
     /// [`Failure::PongTimeout`], from the moment it was due for [`Failure::PingBlocked`], from
-    /// the start of the quiet or idle time for the others.
+    /// the start of the quiet or idle time for the other limits. Zero where no limit ran.
     #[must_use]
     pub fn waited(&self) -> Duration {
         self.cause.waited
@@ -260,6 +275,7 @@ impl HeartbeatError {
 
     /// Returns the smoothed round-trip time of the pings so far (RFC 6298's SRTT), `None` before the first pong.
     #[must_use]
+    #[doc(alias = "srtt")]
     pub fn smoothed_rtt(&self) -> Option<Duration> {
         self.cause.smoothed_rtt
     }
@@ -284,23 +300,17 @@ impl fmt::Display for HeartbeatError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = &*self.cause;
         cause.failure.fmt(f)?;
-        match cause.failure {
-            Failure::PongTimeout => write!(
-                f,
-                " ({} missed in {:?}, nothing heard for {:?})",
-                cause.missed, cause.waited, cause.quiet_for
-            ),
-            Failure::PingBlocked
-            | Failure::IdleTimeout
-            | Failure::ReadTimeout
-            | Failure::WriteTimeout
-            | Failure::MaxAge => write!(f, " ({:?})", cause.waited),
-            Failure::PingFailed
-            | Failure::Transport
-            | Failure::UnexpectedPong
-            | Failure::MonitorGone
-            | Failure::Closed
-            | Failure::Unsupported => Ok(()),
+        if cause.waited > Duration::ZERO {
+            write!(f, " (waited {:.3?}", cause.waited)?;
+            if cause.missed > 0 {
+                write!(f, ", missed {}", cause.missed)?;
+            }
+            write!(f, "; nothing heard for {:.3?})", cause.quiet_for)?;
+        }
+        match self.stage {
+            Stage::NotSent => Ok(()),
+            Stage::AwaitingResponse => f.write_str("; the request awaited its response"),
+            Stage::Streaming => f.write_str("; the response was streaming"),
         }
     }
 }

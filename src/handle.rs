@@ -61,6 +61,13 @@ impl Handle {
         }
     }
 
+    /// Returns whether new calls may still be taken, as
+    /// [`Heartbeat::is_alive`](crate::Heartbeat::is_alive) does.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.link.takes_calls()
+    }
+
     /// Waits until the connection has ended, and returns why.
     ///
     /// It also resolves, with [`Failure::Closed`], when the last user of the connection is gone.
@@ -150,7 +157,8 @@ impl Handle {
     /// Pings the peer at once, whatever [`PingWhen`](crate::PingWhen) says, and returns the
     /// round-trip time of the pong. A ping that is out already serves as well; on a serial
     /// transport ([`PingWhen::NotBusy`](crate::PingWhen::NotBusy)) it waits until no request is
-    /// in flight.
+    /// in flight, and in any case until the driver runs (see
+    /// [`HeartbeatLayer`](crate::HeartbeatLayer)).
     ///
     /// # Errors
     ///
@@ -183,8 +191,8 @@ impl Handle {
         .await
     }
 
-    /// Ends the connection with [`Failure::Closed`]: calls in flight fail, the transport is
-    /// closed. Does nothing if it has ended.
+    /// Ends the connection with [`Failure::Closed`]: calls in flight fail, and hooks set with
+    /// [`on_end`](Handle::on_end) close the transport. Does nothing if it has ended.
     pub fn close(&self) {
         self.link.end(Cause::new(Failure::Closed));
     }

@@ -1,7 +1,9 @@
 //! HTTP, whatever the client: bodies as part of a request, and a request as a ping.
+//!
+//! Import the items, not this module: `use tower_heartbeat::http` would hide the `http` crate.
 
 mod body;
 mod ping;
 
-pub use body::{Body, CompleteOnBody};
-pub use ping::{HttpPing, HttpPingSource, HttpPong, UnexpectedStatus, head, options};
+pub use body::{CompleteOnBody, TrackedBody};
+pub use ping::{HttpPing, HttpPong, HttpSource, UnexpectedStatus, head, options};

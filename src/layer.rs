@@ -8,6 +8,7 @@ use crate::{
     completion::CompleteOnResponse,
     config::Config,
     driver::Driver,
+    handle::Handle,
     link::{Link, Users},
     ping::{Ping, PingSource},
     service::Heartbeat,
@@ -44,13 +45,26 @@ use crate::{
 /// once where there is a tokio runtime, otherwise when the service is first polled in one.
 /// Limits (`ConcurrencyLimit`, `RateLimit`, `LoadShed`) belong outside: below, they would starve
 /// the pings.
+///
+/// At the end of a connection the layer fails what is in flight and drops its own clone of the
+/// service. The transport itself is closed by the adapter that knows it
+/// (the `hyper` feature's does), by a hook set with [`Handle::on_end`], or when the service is
+/// dropped: `Reconnect`, `Balance` and pools do that once `poll_ready` fails.
+///
+/// # Clone
+///
+/// Clones share the settings and nothing else; each wrapped service is its own connection.
+#[doc(alias = "keepalive")]
 #[derive(Clone)]
 pub struct HeartbeatLayer<P, C = CompleteOnResponse> {
     config: Arc<Config>,
     source: P,
     completion: C,
     spawner: Spawner,
+    on_connect: Option<OnConnect>,
 }
+
+type OnConnect = Arc<dyn Fn(&Handle) + Send + Sync>;
 
 impl<P> HeartbeatLayer<P> {
     /// Creates a layer that pings with `source`; the [`ping`](crate::ping) module has them.
@@ -61,6 +75,7 @@ impl<P> HeartbeatLayer<P> {
             source,
             completion: CompleteOnResponse,
             spawner: Spawner::default(),
+            on_connect: None,
         }
     }
 }
@@ -76,6 +91,36 @@ impl<P, C> HeartbeatLayer<P, C> {
             source: self.source,
             completion,
             spawner: self.spawner,
+            on_connect: self.on_connect,
+        }
+    }
+
+    /// Has `hook` called with the [`Handle`] of each connection that is wrapped, before its driver
+    /// starts: the way to the handles in a stack that makes its connections by itself.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// # use tower::Layer;
+    /// # use tower_heartbeat::{Config, HeartbeatLayer, ping};
+    ///
+    /// let handles = Arc::new(Mutex::new(Vec::new()));
+    /// let layer = HeartbeatLayer::new(Config::default(), ping::none()).on_connect({
+    ///     let handles = Arc::clone(&handles);
+    ///     move |handle| handles.lock().unwrap().push(handle.clone())
+    /// });
+    /// # let connection = tower::service_fn(|_: ()| async { Ok::<_, std::io::Error>(()) });
+    /// let service = layer.layer(connection);
+    /// assert!(handles.lock().unwrap()[0].is_alive());
+    /// # drop(service);
+    /// ```
+    #[must_use]
+    pub fn on_connect<F>(self, hook: F) -> Self
+    where
+        F: Fn(&Handle) + Send + Sync + 'static,
+    {
+        HeartbeatLayer {
+            on_connect: Some(Arc::new(hook)),
+            ..self
         }
     }
 
@@ -156,6 +201,9 @@ impl<P, C> HeartbeatLayer<P, C> {
     {
         let ping = self.source.attach(inner);
         let link = Arc::new(Link::new(Arc::clone(&self.config), ping.is_some()));
+        if let Some(hook) = &self.on_connect {
+            hook(&Handle::new(Arc::clone(&link)));
+        }
         let driver = Driver::new(Arc::clone(&link), ping);
         (link, driver)
     }

@@ -4,15 +4,16 @@
 //! A peer can be gone while its socket looks fine: a NAT entry dropped, a laptop asleep, a process
 //! frozen. TCP takes about a quarter of an hour to notice. [`HeartbeatLayer`] wraps the service of
 //! one connection; its driver pings when the peer has been quiet, and when nothing comes back it
-//! closes the transport and fails what is in flight with a [`HeartbeatError`] that says what
-//! happened and how far the request had got.
+//! fails what is in flight with a [`HeartbeatError`] that says what happened and how far the request
+//! had got. The transport is closed by an adapter that knows it (the `hyper` feature has one) or by a
+//! hook ([`Handle::on_end`]).
 //!
 //! ```text
-//! heard                 ping out       miss           miss           miss
-//!   |------ interval ------|- pong wait -|- pong wait -|- pong wait -|
-//!   |        alive         |             |     suspect, any sign of  |  dead
-//!   |                      |             |     life brings it back   |  (final)
-//!   |<-------------- Config::worst_case_detection() ---------------->|
+//! heard                 ping due  ping out     miss        miss        miss
+//!   |--- interval + tick ---|- ready -|- pong wait -|- pong wait -|- pong wait -|
+//!   |         alive                                 |  suspect: any sign of     |  dead
+//!   |                                               |  life brings it back      |  (final)
+//!   |<------------------- Config::worst_case_detection() ---------------------->|
 //! ```
 //!
 //! # Words
@@ -67,7 +68,21 @@
 //!
 //! - `http`: response bodies as part of their request, and an HTTP request as a ping (the `http` module).
 //! - `hyper`: hyper's HTTP/2 client connection as a tower service, its life cycle, and a
-//!   `MakeService` of connections (the `hyper` module).
+//!   `MakeService` of connections (the `hyper::http2` module).
+//!
+//! # Tracing
+//!
+//! Each connection has one span, `heartbeat` (info, with an `id`), a child of the span in which its
+//! service was wrapped. In it:
+//!
+//! | event | level | fields |
+//! |---|---|---|
+//! | `ping`, `pong` | trace | `rtt` of the pong |
+//! | `ping missed` | warn | `missed`, `max_missed` |
+//! | `connection is suspect` | debug | |
+//! | `connection is dead` | warn | `failure`, `waited`, `missed`, `quiet_for`, `smoothed_rtt`, `source` |
+//! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
+//! | `hook panicked` | error | `message` |
 //!
 //! # Cancel safety
 //!

@@ -11,7 +11,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::Context,
 };
@@ -93,7 +93,7 @@ impl Link {
         Link {
             config,
             clock,
-            span: tracing::info_span!("heartbeat"),
+            span: tracing::info_span!("heartbeat", id = next_id()),
             status: AtomicU8::new(status::OPEN),
             signals: AtomicU8::new(0),
             cause: OnceLock::new(),
@@ -120,6 +120,13 @@ impl Link {
         self.status.load(Ordering::Acquire)
     }
 
+    pub(crate) fn takes_calls(&self) -> bool {
+        matches!(
+            self.status(),
+            status::OPEN | status::UNVERIFIED | status::UNLAUNCHED
+        )
+    }
+
     /// The cause, once the connection has ended.
     #[inline]
     pub(crate) fn ended(&self) -> Option<&Arc<Cause>> {
@@ -134,7 +141,10 @@ impl Link {
     pub(crate) fn refusal(&self) -> HeartbeatError {
         let cause = match self.cause.get() {
             Some(cause) => Arc::clone(cause),
-            None => Arc::new(Cause::new(Failure::IdleTimeout)),
+            None => Arc::new(self.with_figures(Cause {
+                waited: self.config.idle_timeout.unwrap_or_default(),
+                ..Cause::new(Failure::IdleTimeout)
+            })),
         };
         HeartbeatError::shared(cause, Stage::NotSent)
     }
@@ -232,6 +242,7 @@ impl Link {
     /// Takes no more calls; those in flight go on, and the driver ends the link after the last.
     #[cfg(feature = "hyper")]
     pub(crate) fn leave(&self, cause: Cause) {
+        let cause = self.with_figures(cause);
         if self.cause.set(Arc::new(cause)).is_ok() && self.raise_to(status::LEAVING) {
             self.wake_waiters();
             self.wake_driver();
@@ -269,23 +280,43 @@ impl Link {
     /// closed, and the transport before anybody wakes, so whoever wakes finds the cause whatever
     /// the inner service then says.
     pub(crate) fn end(&self, cause: Cause) {
-        let cause = Arc::clone(self.cause.get_or_init(|| Arc::new(cause)));
+        let cause = self
+            .cause
+            .get_or_init(|| Arc::new(self.with_figures(cause)));
+        let cause = Arc::clone(cause);
         if self.status.swap(status::ENDED, Ordering::AcqRel) == status::ENDED {
             return;
         }
         self.report(&cause);
         let error = HeartbeatError::shared(cause, Stage::NotSent);
+        let span = self.span.clone();
+        let entered = span.enter();
         let hooks = std::mem::replace(&mut *lock(&self.hooks), Hooks::Ran);
         if let Hooks::Waiting(hooks) = hooks {
             for hook in hooks {
                 run(hook, &error);
             }
         }
+        drop(entered);
         self.wake_waiters();
         for shard in in_flight::shards(self) {
             shard.wake_all();
         }
         self.wake_driver();
+    }
+
+    /// Adds the figures of this moment to a cause that came from elsewhere than the machine.
+    fn with_figures(&self, cause: Cause) -> Cause {
+        if cause.by_machine {
+            return cause;
+        }
+        let figures = *self.figures();
+        Cause {
+            missed: figures.missed,
+            quiet_for: self.clock.now().since(figures.heard_at),
+            smoothed_rtt: figures.rtt.map(|rtt| rtt.smoothed()),
+            ..cause
+        }
     }
 
     /// Runs `hook` at the end, before anybody wakes; at once if the end has been.
@@ -345,6 +376,12 @@ impl fmt::Debug for Link {
             .field("cause", &self.cause.get())
             .finish_non_exhaustive()
     }
+}
+
+/// Tells the connections of one process apart.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 /// A hook that panics must not keep those who wait asleep.

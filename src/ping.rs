@@ -3,7 +3,7 @@
 //! | source | the ping | for |
 //! |---|---|---|
 //! | [`request`] | a request through the wrapped service, on a clone of its own | request-response protocols |
-//! | [`service_fn`] | whatever a closure does with a ready clone of the service | several steps, unusual requests |
+//! | [`with_service`] | whatever a closure does with a ready clone of the service | several steps, unusual requests |
 //! | [`out_of_band`], [`from_service`] | a handle of the protocol's own | protocols with a ping frame |
 //! | [`none`] | no pings | idle and quiet limits only |
 //!
@@ -11,22 +11,27 @@
 //! pong is awaited (`pong_timeout`, `max_missed`). A ping that is stuck behind this side's own
 //! queue is not a dead peer.
 
-mod clone;
 mod out_of_band;
 mod request;
-
-use std::{fmt, sync::Arc};
-
-pub use clone::{ServiceFn, ServiceFnPing, service_fn};
-pub use out_of_band::{
-    FromFn, FromService, NoPing, NoPings, OutOfBand, from_fn, from_service, none, out_of_band,
-};
-pub use request::{AnyResponse, Check, CheckFn, Pong, Request, RequestPing, request};
+mod with_service;
 
 use std::{
+    any::Any,
     error::Error as StdError,
+    fmt,
+    pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
+
+use pin_project_lite::pin_project;
+
+pub use out_of_band::{
+    FnPing, FromServiceSource, NonePing, NoneSource, OutOfBandSource, from_fn, from_service, none,
+    out_of_band,
+};
+pub use request::{AnyResponse, Check, CheckFn, RequestPing, RequestPong, RequestSource, request};
+pub use with_service::{ServicePing, ServiceSource, with_service};
 
 use crate::error::{BoxError, panic_message};
 
@@ -35,6 +40,12 @@ use crate::error::{BoxError, panic_message};
 /// The driver calls in this order: [`poll_ready`](Ping::poll_ready) until it is ready,
 /// [`ping`](Ping::ping) once, then it polls the pong to its end; or, before the ping is out,
 /// [`call_off`](Ping::call_off). Dropping the value cancels whatever is under way.
+///
+/// A panic in any of them fails the ping with [`PingPanicked`].
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no ping",
+    note = "`ping::from_fn` makes one of a closure whose futures return `Result<(), E>`"
+)]
 pub trait Ping {
     /// Waits for the answer. It never has to resolve: the pong wait bounds it.
     type Pong: Future<Output = Result<(), PingError>>;
@@ -58,6 +69,11 @@ pub trait Ping {
 }
 
 /// Attaches pings to the service of a new connection.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no source of pings for `{S}`",
+    note = "a `Ping` becomes a source with `ping::out_of_band`",
+    note = "`ping::request` and `ping::with_service` need a service that is `Clone`"
+)]
 pub trait PingSource<S> {
     /// The pings of one connection.
     type Ping: Ping;
@@ -70,6 +86,9 @@ pub trait PingSource<S> {
 }
 
 /// Why a ping, or its answer, was no sign of life.
+///
+/// Anything that converts into a [`BoxError`] converts into it; for that it is not an
+/// [`Error`](std::error::Error) itself.
 #[derive(Clone)]
 pub struct PingError {
     source: Arc<dyn StdError + Send + Sync>,
@@ -84,7 +103,7 @@ impl PingError {
         }
     }
 
-    pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Self {
+    pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
         PingError::new(PingPanicked {
             message: panic_message(panic).into(),
         })
@@ -137,3 +156,35 @@ impl fmt::Display for PingPanicked {
 }
 
 impl StdError for PingPanicked {}
+
+pin_project! {
+    /// The future of a closure, its error as a [`PingError`].
+    pub struct FnPong<Fut> {
+        #[pin]
+        future: Fut,
+    }
+}
+
+impl<Fut> FnPong<Fut> {
+    fn new(future: Fut) -> Self {
+        FnPong { future }
+    }
+}
+
+impl<Fut, E> Future for FnPong<Fut>
+where
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
+{
+    type Output = Result<(), PingError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.project().future.poll(cx).map_err(PingError::new)
+    }
+}
+
+impl<Fut> fmt::Debug for FnPong<Fut> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FnPong").finish_non_exhaustive()
+    }
+}

@@ -34,7 +34,7 @@ pub struct Heartbeat<S, C = CompleteOnResponse> {
     seat: Seat,
     completion: C,
     /// An instance that was told `Ready` stays ready until `call`, whatever is held back.
-    ready: bool,
+    told_ready: bool,
 }
 
 /// One user's share of the connection, and its place among those who wait.
@@ -80,7 +80,7 @@ impl<S, C> Heartbeat<S, C> {
             inner,
             seat: Seat::new(users),
             completion,
-            ready: false,
+            told_ready: false,
         }
     }
 
@@ -90,20 +90,12 @@ impl<S, C> Heartbeat<S, C> {
         Handle::new(Arc::clone(self.seat.link()))
     }
 
-    /// Returns whether new calls may still be taken: neither ended nor closing, nor, with
-    /// `suspect_after`, suspect. For pools that choose what to keep or hand out.
+    /// Returns whether new calls may still be taken: neither ended nor closing, nor held back
+    /// because the peer is suspect (with `suspect_after`, or while verification misses its pong).
+    /// For pools that choose what to keep or hand out.
     #[must_use]
     pub fn is_alive(&self) -> bool {
-        matches!(
-            self.seat.link().status(),
-            status::OPEN | status::UNVERIFIED | status::UNLAUNCHED
-        )
-    }
-
-    /// Leaves the heartbeat and returns the inner service. The connection ends for its other
-    /// users only if there is none.
-    pub fn into_inner(self) -> S {
-        self.inner
+        self.seat.link().takes_calls()
     }
 
     /// Returns a reference to the inner service.
@@ -129,7 +121,7 @@ impl<S, C> Heartbeat<S, C> {
                 self.seat.users.launch();
                 continue;
             }
-            if status == status::OPEN || self.ready {
+            if status == status::OPEN || self.told_ready {
                 return Poll::Ready(Ok(()));
             }
             self.seat.wait(cx);
@@ -157,8 +149,10 @@ where
     ///
     /// # Errors
     ///
-    /// [`Error::Heartbeat`] once the connection has ended or is closing; final. Otherwise what
-    /// the inner service's `poll_ready` says, as [`Error::Inner`].
+    /// [`Error::Heartbeat`] once the connection has ended or is closing; final. That includes
+    /// [`Failure::MonitorGone`](crate::Failure::MonitorGone) if the first poll is outside of a
+    /// tokio runtime, where nobody could watch the connection. Otherwise what the inner service's
+    /// `poll_ready` says, as [`Error::Inner`].
     #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         if self.seat.link().status() != status::OPEN {
@@ -170,7 +164,7 @@ where
         }
         match self.inner.poll_ready(cx) {
             Poll::Ready(Ok(())) => {
-                self.ready = true;
+                self.told_ready = true;
                 self.seat.stop_waiting();
                 Poll::Ready(Ok(()))
             }
@@ -195,7 +189,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Request) -> Self::Future {
-        self.ready = false;
+        self.told_ready = false;
         // Counted before the status is read: an idle connection that is closing at this moment
         // either turns the call away or sees it in flight.
         let in_flight = self.seat.users.enter();
@@ -219,7 +213,7 @@ where
             inner: self.inner.clone(),
             seat: Seat::new(Arc::clone(&self.seat.users)),
             completion: self.completion.clone(),
-            ready: false,
+            told_ready: false,
         }
     }
 }

@@ -42,7 +42,10 @@ impl ConfigBuilder {
     }
 
     /// Sets `interval`, `pong_timeout`, `max_missed` and `ready_timeout` as
-    /// [`Config::detect_within`] does, and holds later changes to the bound.
+    /// [`Config::detect_within`] does, whatever they were before, and holds later changes to the
+    /// bound.
+    ///
+    /// Default: no bound; the four settings' own defaults give one of 73.75 s.
     pub const fn detect_within(mut self, bound: Duration) -> Self {
         let whole = nanos(bound);
         self.detect_within = Some(bound);
@@ -71,6 +74,7 @@ impl ConfigBuilder {
     /// Measured from the moment the ping is out, or from the miss before. A sign of life takes the
     /// misses back. Default: 10 s.
     #[doc(alias = "keep_alive_timeout")]
+    #[doc(alias = "keepalive_timeout")]
     #[doc(alias = "ping_timeout")]
     pub const fn pong_timeout(mut self, pong_timeout: Duration) -> Self {
         self.config.pong_timeout = pong_timeout;
@@ -81,6 +85,8 @@ impl ConfigBuilder {
     /// ping that is out; it isn't sent again.
     ///
     /// Default: 3, at least 1.
+    #[doc(alias = "failure_threshold")]
+    #[doc(alias = "detect_mult")]
     pub const fn max_missed(mut self, max_missed: u32) -> Self {
         self.config.max_missed = max_missed;
         self
@@ -103,6 +109,7 @@ impl ConfigBuilder {
     /// precision of a [tick](Config::tick). Pings don't count as use. It never fires with a
     /// request in flight. Default: off.
     #[doc(alias = "pool_idle_timeout")]
+    #[doc(alias = "max_connection_idle")]
     pub const fn idle_timeout(mut self, idle_timeout: Duration) -> Self {
         self.config.idle_timeout = Some(idle_timeout);
         self
@@ -126,6 +133,8 @@ impl ConfigBuilder {
     /// Measured from the last sign of life; acts on instances that were not yet told `Ready`, and
     /// only where there is a ping. With pings at every `interval` it has to be shorter than
     /// `interval`. Default: off.
+    #[doc(alias = "pre_ping")]
+    #[doc(alias = "verify_after_quiet")]
     pub const fn verify_after_idle(mut self, verify_after_idle: Duration) -> Self {
         self.config.verify_after_idle = Some(verify_after_idle);
         self
@@ -136,7 +145,8 @@ impl ConfigBuilder {
     /// go on. A `LoadShed` outside turns held calls away instead.
     ///
     /// Measured from the last sign of life, or from the moment pings began again if
-    /// [`PingWhen`] had them sleep. It has to lie between the first ping and the verdict.
+    /// [`PingWhen`] had them sleep. It has to lie between the first ping and the verdict, and acts
+    /// only where there is a ping.
     /// Default: off (a miss still shows as [`State::Suspect`](crate::State::Suspect)).
     pub const fn suspect_after(mut self, suspect_after: Duration) -> Self {
         self.config.suspect_after = Some(suspect_after);
@@ -147,7 +157,7 @@ impl ConfigBuilder {
     /// and still judge the peer. After a longer pause the limit that ran restarts once with a
     /// fresh pong wait; elapsed time alone never ends a connection.
     ///
-    /// Default: half of `pong_timeout`.
+    /// Default: half of `pong_timeout`. The longest legal value turns it off.
     pub const fn max_local_pause(mut self, max_local_pause: Duration) -> Self {
         self.max_local_pause = Some(max_local_pause);
         self
@@ -187,9 +197,8 @@ impl ConfigBuilder {
     /// - [`MustStayBelow`](ConfigError::MustStayBelow): a limit that never acts:
     ///   `suspect_after` from the verdict on, `verify_after_idle` from `idle_timeout` or (unless
     ///   pings sleep while idle) from `interval` on.
-    ///
-    /// A bound asked for with `detect_within` that a later setting breaks is a
-    /// [`MustExceed`](ConfigError::MustExceed) that names that setting.
+    /// - [`BoundExceeded`](ConfigError::BoundExceeded): a setting after `detect_within` that breaks
+    ///   the bound.
     pub const fn build(self) -> Result<Config, ConfigError> {
         let mut config = self.config;
         config.ready_timeout = match self.ready_timeout {

@@ -22,10 +22,10 @@ use crate::{
 /// end. A body that nobody polls is no sign of a dead peer.
 ///
 /// ```
-/// use tower_heartbeat::{Config, HeartbeatLayer, http, ping};
+/// use tower_heartbeat::{Config, HeartbeatLayer, http::CompleteOnBody, ping};
 ///
 /// let layer = HeartbeatLayer::new(Config::default(), ping::none())
-///     .completion(http::CompleteOnBody::default());
+///     .completion(CompleteOnBody::default());
 /// # let _ = layer;
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,10 +36,10 @@ impl<B> TrackCompletion<Response<B>> for CompleteOnBody
 where
     B: http_body::Body,
 {
-    type Output = Response<Body<B>>;
+    type Output = Response<TrackedBody<B>>;
 
     fn track_completion(&self, in_flight: InFlight, response: Response<B>) -> Self::Output {
-        response.map(|inner| Body {
+        response.map(|inner| TrackedBody {
             progress: if inner.is_end_stream() {
                 Progress::Complete
             } else {
@@ -53,6 +53,9 @@ where
 pin_project! {
     /// A response body on a connection with a heartbeat. Made by [`CompleteOnBody`].
     ///
+    /// An error of it is [`Error::Heartbeat`] with [`Stage::Streaming`] once the connection has
+    /// ended, after which it yields nothing more; otherwise the inner body's.
+    ///
     /// `Unpin` where the inner body is.
     ///
     /// # Ties
@@ -62,7 +65,7 @@ pin_project! {
     /// # Cancel safety
     ///
     /// Dropping it ends the request: it is no longer in flight.
-    pub struct Body<B> {
+    pub struct TrackedBody<B> {
         // Dropped first: the stream ends before it stops counting as in flight.
         #[pin]
         inner: B,
@@ -80,7 +83,7 @@ enum Progress {
     Cut,
 }
 
-impl<B> Body<B> {
+impl<B> TrackedBody<B> {
     /// Returns a reference to the inner body.
     pub fn get_ref(&self) -> &B {
         &self.inner
@@ -92,7 +95,7 @@ impl<B> Body<B> {
     }
 }
 
-impl<B> http_body::Body for Body<B>
+impl<B> http_body::Body for TrackedBody<B>
 where
     B: http_body::Body,
 {
@@ -157,12 +160,12 @@ where
     }
 }
 
-impl<B> fmt::Debug for Body<B>
+impl<B> fmt::Debug for TrackedBody<B>
 where
     B: fmt::Debug,
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Body")
+        f.debug_struct("TrackedBody")
             .field("inner", &self.inner)
             .field("progress", &self.progress)
             .finish()

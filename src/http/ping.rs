@@ -20,8 +20,8 @@ use crate::{
 /// Pings with `HEAD` requests for `uri`, on a clone of the service.
 ///
 /// Over HTTP/2 the URI has to be absolute; over HTTP/1 it is a path. Any answer is a pong, since
-/// any well-formed answer proves the path to the peer; [`expect_status`](HttpPingSource::expect_status)
-/// is stricter.
+/// any well-formed answer proves the path to the peer; [`expect_status`](HttpSource::expect_status)
+/// is stricter. [`ping::request`](crate::ping::request) sends a request with headers of your own.
 ///
 /// ```
 /// use http::{StatusCode, Uri};
@@ -34,27 +34,27 @@ use crate::{
 ///     .completion(CompleteOnBody::default());
 /// # let _ = layer;
 /// ```
-pub fn head<B>(uri: Uri) -> HttpPingSource<B> {
-    HttpPingSource::new(Method::HEAD, uri)
+pub fn head<B>(uri: Uri) -> HttpSource<B> {
+    HttpSource::new(Method::HEAD, uri)
 }
 
 /// Pings with `OPTIONS` requests for `uri`; as [`head`] otherwise.
-pub fn options<B>(uri: Uri) -> HttpPingSource<B> {
-    HttpPingSource::new(Method::OPTIONS, uri)
+pub fn options<B>(uri: Uri) -> HttpSource<B> {
+    HttpSource::new(Method::OPTIONS, uri)
 }
 
 /// The source of [`head`] and [`options`]; `B` is the service's request body, of which the ping
 /// sends the default.
-pub struct HttpPingSource<B> {
+pub struct HttpSource<B> {
     method: Method,
     uri: Uri,
     expected: Option<StatusCode>,
     body: PhantomData<fn() -> B>,
 }
 
-impl<B> HttpPingSource<B> {
+impl<B> HttpSource<B> {
     fn new(method: Method, uri: Uri) -> Self {
-        HttpPingSource {
+        HttpSource {
             method,
             uri,
             expected: None,
@@ -71,7 +71,7 @@ impl<B> HttpPingSource<B> {
     }
 }
 
-impl<S, B, R> PingSource<S> for HttpPingSource<B>
+impl<S, B, R> PingSource<S> for HttpSource<B>
 where
     S: Service<Request<B>, Response = Response<R>> + Clone,
     S::Error: Into<BoxError>,
@@ -91,7 +91,7 @@ where
 /// The pings of one connection, made by [`head`] or [`options`].
 pub struct HttpPing<S, B> {
     service: S,
-    source: HttpPingSource<B>,
+    source: HttpSource<B>,
 }
 
 impl<S, B, R> Ping for HttpPing<S, B>
@@ -181,7 +181,7 @@ where
 }
 
 /// An HTTP ping was answered with another status than
-/// [`expect_status`](HttpPingSource::expect_status) asked for.
+/// [`expect_status`](HttpSource::expect_status) asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnexpectedStatus {
     status: StatusCode,
@@ -193,6 +193,12 @@ impl UnexpectedStatus {
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Returns the status that was asked for.
+    #[must_use]
+    pub fn expected(&self) -> StatusCode {
+        self.expected
     }
 }
 
@@ -208,9 +214,9 @@ impl fmt::Display for UnexpectedStatus {
 
 impl std::error::Error for UnexpectedStatus {}
 
-impl<B> Clone for HttpPingSource<B> {
+impl<B> Clone for HttpSource<B> {
     fn clone(&self) -> Self {
-        HttpPingSource {
+        HttpSource {
             method: self.method.clone(),
             uri: self.uri.clone(),
             expected: self.expected,
@@ -219,9 +225,9 @@ impl<B> Clone for HttpPingSource<B> {
     }
 }
 
-impl<B> fmt::Debug for HttpPingSource<B> {
+impl<B> fmt::Debug for HttpSource<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpPingSource")
+        f.debug_struct("HttpSource")
             .field("method", &self.method)
             .field("uri", &self.uri)
             .field("expected", &self.expected)

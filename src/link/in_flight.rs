@@ -187,12 +187,8 @@ impl InFlight {
         Some(HeartbeatError::shared(Arc::clone(cause), stage))
     }
 
-    /// Waits for the end of the connection. To be polled after the work itself was found
-    /// pending, so that an answer that is there wins.
-    ///
-    /// # Cancel safety
-    ///
-    /// The newest task to poll is the one that is woken.
+    /// Waits for the end of the connection; wakes the task that polled last. To be polled after
+    /// the work itself was found pending, so that an answer that is there wins.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>, stage: Stage) -> Poll<HeartbeatError> {
         match self.poll_cause(cx) {
             Poll::Ready(cause) => Poll::Ready(HeartbeatError::shared(cause, stage)),

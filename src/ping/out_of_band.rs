@@ -7,16 +7,17 @@ use std::{
     task::{Context, Poll},
 };
 
-use super::{Ping, PingError, PingSource};
+use super::{FnPong, Ping, PingError, PingSource};
+use crate::error::BoxError;
 
 /// Pings with `ping`, a handle of the protocol's own, for every connection the same.
 ///
 /// Where each connection has its own handle, [`from_service`] asks the service for it.
-pub fn out_of_band<P>(ping: P) -> OutOfBand<P>
+pub fn out_of_band<P>(ping: P) -> OutOfBandSource<P>
 where
     P: Ping + Clone,
 {
-    OutOfBand(ping)
+    OutOfBandSource(ping)
 }
 
 /// Pings with the handle that `attach` takes from each connection's service; `None` leaves that
@@ -32,43 +33,45 @@ where
 ///     let pinger = connection.pinger.clone();
 ///     Some(ping::from_fn(move || {
 ///         let pinger = pinger.clone();
-///         async move { Ok(pinger.ping().await?) }
+///         async move { pinger.ping().await }
 ///     }))
 /// });
 /// let layer = HeartbeatLayer::new(Config::default(), ping);
 /// # fn check<L: tower::Layer<Connection>>(_: L) {}
 /// # check(layer);
 /// ```
-pub fn from_service<S, F, P>(attach: F) -> FromService<F>
+pub fn from_service<S, F, P>(attach: F) -> FromServiceSource<F>
 where
     F: Fn(&S) -> Option<P>,
     P: Ping,
 {
-    FromService(attach)
+    FromServiceSource(attach)
 }
 
 /// Makes a [`Ping`] of a closure: each call sends one, and its future is the pong.
 ///
-/// The ping counts as out once that future has been polled.
-pub fn from_fn<F, Fut>(ping: F) -> FromFn<F>
+/// The ping counts as out once that future has been polled. It is a ping, not yet a source: give
+/// it to [`out_of_band`], or return it from [`from_service`]'s closure.
+pub fn from_fn<F, Fut, E>(ping: F) -> FnPing<F>
 where
     F: FnMut() -> Fut,
-    Fut: Future<Output = Result<(), PingError>>,
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
 {
-    FromFn(ping)
+    FnPing(ping)
 }
 
 /// No pings: only `idle_timeout` and `quiet_timeout` end a connection.
 #[must_use]
-pub fn none() -> NoPings {
-    NoPings
+pub fn none() -> NoneSource {
+    NoneSource
 }
 
 /// The source of [`out_of_band`].
 #[derive(Clone, Copy, Debug)]
-pub struct OutOfBand<P>(P);
+pub struct OutOfBandSource<P>(P);
 
-impl<S, P> PingSource<S> for OutOfBand<P>
+impl<S, P> PingSource<S> for OutOfBandSource<P>
 where
     P: Ping + Clone,
 {
@@ -81,9 +84,9 @@ where
 
 /// The source of [`from_service`].
 #[derive(Clone, Copy)]
-pub struct FromService<F>(F);
+pub struct FromServiceSource<F>(F);
 
-impl<S, F, P> PingSource<S> for FromService<F>
+impl<S, F, P> PingSource<S> for FromServiceSource<F>
 where
     F: Fn(&S) -> Option<P>,
     P: Ping,
@@ -95,56 +98,57 @@ where
     }
 }
 
-impl<F> fmt::Debug for FromService<F> {
+impl<F> fmt::Debug for FromServiceSource<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromService").finish_non_exhaustive()
+        f.debug_struct("FromServiceSource").finish_non_exhaustive()
     }
 }
 
 /// The ping of [`from_fn`].
 #[derive(Clone, Copy)]
-pub struct FromFn<F>(F);
+pub struct FnPing<F>(F);
 
-impl<F, Fut> Ping for FromFn<F>
+impl<F, Fut, E> Ping for FnPing<F>
 where
     F: FnMut() -> Fut,
-    Fut: Future<Output = Result<(), PingError>>,
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
 {
-    type Pong = Fut;
+    type Pong = FnPong<Fut>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), PingError>> {
         Poll::Ready(Ok(()))
     }
 
     fn ping(&mut self) -> Self::Pong {
-        (self.0)()
+        FnPong::new((self.0)())
     }
 }
 
-impl<F> fmt::Debug for FromFn<F> {
+impl<F> fmt::Debug for FnPing<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FromFn").finish_non_exhaustive()
+        f.debug_struct("FnPing").finish_non_exhaustive()
     }
 }
 
 /// The source of [`none`].
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct NoPings;
+pub struct NoneSource;
 
-impl<S> PingSource<S> for NoPings {
-    type Ping = NoPing;
+impl<S> PingSource<S> for NoneSource {
+    type Ping = NonePing;
 
-    fn attach(&self, _: &S) -> Option<NoPing> {
+    fn attach(&self, _: &S) -> Option<NonePing> {
         None
     }
 }
 
 /// The pings of [`none`]: there is no value of it.
 #[derive(Clone, Copy, Debug)]
-pub struct NoPing(Infallible);
+pub struct NonePing(Infallible);
 
-impl Ping for NoPing {
+impl Ping for NonePing {
     type Pong = Pending<Result<(), PingError>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), PingError>> {

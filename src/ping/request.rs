@@ -10,13 +10,13 @@ use std::{
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{Ping, PingError, PingSource};
+use super::{FnPong, Ping, PingError, PingSource};
 use crate::error::BoxError;
 
 /// Pings with the request that `make` returns, sent through a clone of the wrapped service.
 ///
 /// The clone is the ping's own: no readiness of the traffic is used up. Any response counts as a
-/// pong; [`Request::check`] is stricter. An error of the inner service fails the ping, and with
+/// pong; [`RequestSource::check`] is stricter. An error of the inner service fails the ping, and with
 /// it the connection, so limits and load shedding belong *outside* the heartbeat.
 ///
 /// ```
@@ -25,11 +25,11 @@ use crate::error::BoxError;
 /// let layer = HeartbeatLayer::new(Config::default(), ping::request(|| "PING"));
 /// # let _: HeartbeatLayer<_> = layer;
 /// ```
-pub fn request<M, Req>(make: M) -> Request<M>
+pub fn request<M, Req>(make: M) -> RequestSource<M>
 where
     M: Fn() -> Req + Clone,
 {
-    Request {
+    RequestSource {
         make,
         check: AnyResponse,
     }
@@ -37,12 +37,12 @@ where
 
 /// The source of [`request`].
 #[derive(Clone)]
-pub struct Request<M, C = AnyResponse> {
+pub struct RequestSource<M, C = AnyResponse> {
     make: M,
     check: C,
 }
 
-impl<M> Request<M> {
+impl<M> RequestSource<M> {
     /// Has `check` judge each response: only `Ok` is a pong, an error ends the connection with
     /// [`Failure::PingFailed`](crate::Failure::PingFailed) and is its source.
     ///
@@ -60,13 +60,13 @@ impl<M> Request<M> {
     /// let layer = HeartbeatLayer::new(Config::default(), ping);
     /// # let _: HeartbeatLayer<_> = layer;
     /// ```
-    pub fn check<F, Response, Fut, E>(self, check: F) -> Request<M, CheckFn<F>>
+    pub fn check<F, Response, Fut, E>(self, check: F) -> RequestSource<M, CheckFn<F>>
     where
         F: Fn(Response) -> Fut + Clone,
         Fut: Future<Output = Result<(), E>>,
         E: Into<BoxError>,
     {
-        Request {
+        RequestSource {
             make: self.make,
             check: CheckFn(check),
         }
@@ -95,7 +95,7 @@ impl<Response> Check<Response> for AnyResponse {
     }
 }
 
-/// Asks a closure. Made by [`Request::check`].
+/// Asks a closure. Made by [`RequestSource::check`].
 #[derive(Clone)]
 pub struct CheckFn<F>(F);
 
@@ -105,36 +105,14 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: Into<BoxError>,
 {
-    type Future = Checked<Fut>;
+    type Future = FnPong<Fut>;
 
     fn check(&self, response: Response) -> Self::Future {
-        Checked {
-            future: (self.0)(response),
-        }
+        FnPong::new((self.0)(response))
     }
 }
 
-pin_project! {
-    /// A closure's judgement, its error as a [`PingError`].
-    pub struct Checked<Fut> {
-        #[pin]
-        future: Fut,
-    }
-}
-
-impl<Fut, E> Future for Checked<Fut>
-where
-    Fut: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
-{
-    type Output = Result<(), PingError>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map_err(PingError::new)
-    }
-}
-
-impl<S, M, Req, C> PingSource<S> for Request<M, C>
+impl<S, M, Req, C> PingSource<S> for RequestSource<M, C>
 where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
@@ -166,14 +144,14 @@ where
     M: Fn() -> Req,
     C: Check<S::Response> + Clone,
 {
-    type Pong = Pong<S::Future, C, C::Future>;
+    type Pong = RequestPong<S::Future, C, C::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>> {
         self.service.poll_ready(cx).map_err(PingError::new)
     }
 
     fn ping(&mut self) -> Self::Pong {
-        Pong {
+        RequestPong {
             state: State::Calling {
                 future: self.service.call((self.make)()),
                 check: self.check.clone(),
@@ -189,7 +167,7 @@ where
 
 pin_project! {
     /// The response to a ping, then its judgement.
-    pub struct Pong<F, C, J> {
+    pub struct RequestPong<F, C, J> {
         #[pin]
         state: State<F, C, J>,
     }
@@ -203,7 +181,7 @@ pin_project! {
     }
 }
 
-impl<F, C, Response, E> Future for Pong<F, C, C::Future>
+impl<F, C, Response, E> Future for RequestPong<F, C, C::Future>
 where
     F: Future<Output = Result<Response, E>>,
     E: Into<BoxError>,
@@ -226,9 +204,9 @@ where
     }
 }
 
-impl<M, C> fmt::Debug for Request<M, C> {
+impl<M, C> fmt::Debug for RequestSource<M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request").finish_non_exhaustive()
+        f.debug_struct("RequestSource").finish_non_exhaustive()
     }
 }
 
@@ -238,20 +216,14 @@ impl<F> fmt::Debug for CheckFn<F> {
     }
 }
 
-impl<Fut> fmt::Debug for Checked<Fut> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Checked").finish_non_exhaustive()
-    }
-}
-
 impl<S, M, C> fmt::Debug for RequestPing<S, M, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RequestPing").finish_non_exhaustive()
     }
 }
 
-impl<F, C, J> fmt::Debug for Pong<F, C, J> {
+impl<F, C, J> fmt::Debug for RequestPong<F, C, J> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pong").finish_non_exhaustive()
+        f.debug_struct("RequestPong").finish_non_exhaustive()
     }
 }

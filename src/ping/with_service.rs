@@ -8,14 +8,15 @@ use std::{
 
 use tower_service::Service;
 
-use super::{Ping, PingError, PingSource};
+use super::{FnPong, Ping, PingError, PingSource};
 use crate::error::BoxError;
 
 /// Pings with what `ping` does with a clone of the wrapped service.
 ///
 /// The clone is handed over *ready*: `call` it once without polling it again; further calls poll
-/// it first. Everything that the future does counts as pong wait. `Req` is the request type whose
-/// readiness is awaited; it has to be named where the service takes more than one.
+/// it first. Everything that the future does counts as pong wait. The closure names its
+/// parameter's type; `Req`, the request type whose readiness is awaited, has to be named only
+/// where the service takes more than one.
 ///
 /// ```
 /// use tower::{Service, ServiceExt, util::BoxCloneService};
@@ -23,44 +24,46 @@ use crate::error::BoxError;
 ///
 /// type Connection = BoxCloneService<&'static str, String, BoxError>;
 ///
-/// let ping = ping::service_fn(|mut service: Connection| async move {
+/// let ping = ping::with_service(|mut service: Connection| async move {
 ///     service.call("HELLO").await?;
 ///     service.ready().await?.call("PING").await?;
-///     Ok(())
+///     Ok::<_, BoxError>(())
 /// });
 /// let layer = HeartbeatLayer::new(Config::default(), ping);
 /// # fn check<L: tower::Layer<Connection>>(_: L) {}
 /// # check(layer);
 /// ```
-pub fn service_fn<Req, F, S, Fut>(ping: F) -> ServiceFn<Req, F>
+pub fn with_service<Req, F, S, Fut, E>(ping: F) -> ServiceSource<Req, F>
 where
     F: Fn(S) -> Fut + Clone,
     S: Service<Req>,
-    Fut: Future<Output = Result<(), PingError>>,
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
 {
-    ServiceFn {
+    ServiceSource {
         ping,
         request: PhantomData,
     }
 }
 
-/// The source of [`service_fn`].
-pub struct ServiceFn<Req, F> {
+/// The source of [`with_service`].
+pub struct ServiceSource<Req, F> {
     ping: F,
     request: PhantomData<fn(Req)>,
 }
 
-impl<Req, F, S, Fut> PingSource<S> for ServiceFn<Req, F>
+impl<Req, F, S, Fut, E> PingSource<S> for ServiceSource<Req, F>
 where
     F: Fn(S) -> Fut + Clone,
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
-    Fut: Future<Output = Result<(), PingError>>,
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
 {
-    type Ping = ServiceFnPing<Req, S, F>;
+    type Ping = ServicePing<Req, S, F>;
 
     fn attach(&self, service: &S) -> Option<Self::Ping> {
-        Some(ServiceFnPing {
+        Some(ServicePing {
             service: service.clone(),
             ping: self.ping.clone(),
             request: PhantomData,
@@ -68,21 +71,22 @@ where
     }
 }
 
-/// The pings of one connection, made by [`service_fn`].
-pub struct ServiceFnPing<Req, S, F> {
+/// The pings of one connection, made by [`with_service`].
+pub struct ServicePing<Req, S, F> {
     service: S,
     ping: F,
     request: PhantomData<fn(Req)>,
 }
 
-impl<Req, S, F, Fut> Ping for ServiceFnPing<Req, S, F>
+impl<Req, S, F, Fut, E> Ping for ServicePing<Req, S, F>
 where
     F: Fn(S) -> Fut,
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
-    Fut: Future<Output = Result<(), PingError>>,
+    Fut: Future<Output = Result<(), E>>,
+    E: Into<BoxError>,
 {
-    type Pong = Fut;
+    type Pong = FnPong<Fut>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>> {
         self.service.poll_ready(cx).map_err(PingError::new)
@@ -90,7 +94,7 @@ where
 
     fn ping(&mut self) -> Self::Pong {
         let unready = self.service.clone();
-        (self.ping)(std::mem::replace(&mut self.service, unready))
+        FnPong::new((self.ping)(std::mem::replace(&mut self.service, unready)))
     }
 
     fn call_off(&mut self) {
@@ -98,26 +102,26 @@ where
     }
 }
 
-impl<Req, F> Clone for ServiceFn<Req, F>
+impl<Req, F> Clone for ServiceSource<Req, F>
 where
     F: Clone,
 {
     fn clone(&self) -> Self {
-        ServiceFn {
+        ServiceSource {
             ping: self.ping.clone(),
             request: PhantomData,
         }
     }
 }
 
-impl<Req, F> fmt::Debug for ServiceFn<Req, F> {
+impl<Req, F> fmt::Debug for ServiceSource<Req, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceFn").finish_non_exhaustive()
+        f.debug_struct("ServiceSource").finish_non_exhaustive()
     }
 }
 
-impl<Req, S, F> fmt::Debug for ServiceFnPing<Req, S, F> {
+impl<Req, S, F> fmt::Debug for ServicePing<Req, S, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServiceFnPing").finish_non_exhaustive()
+        f.debug_struct("ServicePing").finish_non_exhaustive()
     }
 }
