@@ -19,6 +19,7 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::time::Sleep;
@@ -61,6 +62,7 @@ pub struct Driver<P: Ping> {
     traffic: bool,
     /// How many more turns the runtime gets to read before a verdict.
     looks: u8,
+    began: bool,
 }
 
 /// Where the one ping is. Mirrors the machine's `Sending` and `Waiting`.
@@ -81,9 +83,8 @@ enum Next {
 impl<P: Ping> Driver<P> {
     pub(crate) fn new(link: Arc<Link>, ping: Option<P>) -> Self {
         let now = link.clock.now();
-        let seed = seed(&link);
         Driver {
-            machine: Liveness::new(Arc::clone(&link.config), now, ping.is_some(), seed),
+            machine: Liveness::new(Arc::clone(&link.config), now, ping.is_some(), seed(&link)),
             link,
             ping,
             phase: Phase::Resting,
@@ -91,21 +92,38 @@ impl<P: Ping> Driver<P> {
             wake_at: None,
             traffic: false,
             looks: 0,
+            began: false,
         }
+    }
+
+    /// The connection counts from the first poll: one that was wrapped outside a runtime is not
+    /// idle, nor quiet, before anybody can watch or use it.
+    fn begin(&mut self, now: Moment) {
+        self.began = true;
+        self.machine = self.machine.begun_at(now);
+        self.publish();
     }
 
     fn poll_link(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Before anything is looked at: a signal from here on wakes this task again.
         self.link.register_driver(cx);
         let now = self.link.clock.now();
+        if !self.began {
+            self.begin(now);
+        }
         if let Some(wake_at) = self.wake_at.take()
-            && now.since(wake_at) > self.link.config.max_local_pause
+            && now.since(wake_at) > self.link.config.max_local_pause.saturating_add(TIMER_SLACK)
         {
             self.machine.on_local_pause(now);
         }
         loop {
             match self.advance(now, cx) {
-                Next::Finish => return Poll::Ready(()),
+                Next::Finish => {
+                    // Whoever keeps a finished driver doesn't keep the connection with it.
+                    self.phase = Phase::Resting;
+                    self.ping = None;
+                    return Poll::Ready(());
+                }
                 Next::Look => {
                     yield_to_the_transport(cx);
                     return Poll::Pending;
@@ -128,9 +146,11 @@ impl<P: Ping> Driver<P> {
                 self.link.end(Cause::new(Failure::Closed));
                 return Next::Finish;
             }
+            // Before the facts: a call that it doesn't turn away is in flight by now.
+            let leaving = self.link.is_leaving_by_itself();
             self.take_facts(now);
-            if self.link.is_leaving_by_itself() {
-                return self.see_off();
+            if leaving && self.see_off() {
+                return Next::Finish;
             }
             self.poll_ping(now, cx);
             if self.looks > 0 {
@@ -256,17 +276,16 @@ impl<P: Ping> Driver<P> {
     }
 
     /// The transport takes no more calls: those in flight end as they may, and are the last.
-    fn see_off(&mut self) -> Next {
+    /// Only the quiet limit still watches them.
+    fn see_off(&mut self) -> bool {
         self.phase = Phase::Resting;
         self.ping = None;
-        match self.machine.idle_since() {
-            Some(_) => {
-                // The cause is set already; this only says that it has come to pass.
-                self.link.end(Cause::new(Failure::Transport));
-                Next::Finish
-            }
-            None => Next::Sleep,
+        self.machine.lose_pings();
+        let over = self.machine.idle_since().is_some();
+        if over {
+            self.link.end_departed();
         }
+        over
     }
 
     /// Sleeps until the next thing can be due, unless a signal came meanwhile.
@@ -274,11 +293,7 @@ impl<P: Ping> Driver<P> {
         let config = &self.link.config;
         let busy = self.machine.idle_since().is_none();
         let ticking = busy || self.traffic;
-        let leaving = self.link.is_leaving_by_itself();
-        let mut wake_at = match self.machine.next_timeout() {
-            Some(at) if !leaving => at,
-            Some(_) | None => Moment::NEVER,
-        };
+        let mut wake_at = self.machine.next_timeout().unwrap_or(Moment::NEVER);
         if ticking {
             wake_at = wake_at.min(now.after(config.tick()));
         }
@@ -328,7 +343,9 @@ impl<P: Ping> Future for Driver<P> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let span = self.link.span.clone();
         let _entered = span.enter();
-        self.poll_link(cx)
+        // Beside other work in one task its budget may be spent: a pong that is there would look pending.
+        let link = std::future::poll_fn(|cx| self.poll_link(cx));
+        pin!(tokio::task::unconstrained(link)).poll(cx)
     }
 }
 
@@ -366,6 +383,9 @@ fn yield_to_the_transport(cx: &mut Context<'_>) {
     let polled = pin!(tokio::task::yield_now()).poll(cx);
     debug_assert!(polled.is_pending());
 }
+
+/// What the runtime's timer adds by itself is no pause: it rounds up to a millisecond.
+const TIMER_SLACK: Duration = Duration::from_millis(5);
 
 /// From socket to pong is a chain of tasks (connection, stream, ping), one turn each; twice that.
 const LOOKS: u8 = 8;

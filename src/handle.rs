@@ -160,6 +160,9 @@ impl Handle {
     /// in flight, and in any case until the driver runs (see
     /// [`HeartbeatLayer`](crate::HeartbeatLayer)).
     ///
+    /// A peer that goes on sending and never answers the ping is alive, so this may wait as long;
+    /// bound it where that matters.
+    ///
     /// # Errors
     ///
     /// Why the connection ended, if it does so before the pong;

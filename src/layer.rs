@@ -42,7 +42,8 @@ use crate::{
 /// ```
 ///
 /// Each wrapped service is one connection with a driver of its own. The driver is spawned at
-/// once where there is a tokio runtime, otherwise when the service is first polled in one.
+/// once where there is a tokio runtime, otherwise when the service is first polled, which has to be
+/// in one. All limits count from then.
 /// Limits (`ConcurrencyLimit`, `RateLimit`, `LoadShed`) belong outside: below, they would starve
 /// the pings.
 ///
@@ -124,7 +125,8 @@ impl<P, C> HeartbeatLayer<P, C> {
         }
     }
 
-    /// Has `spawn` run the drivers, one call for each connection, made when its service is wrapped.
+    /// Has `spawn` run the drivers, with a call for each connection when its service is wrapped;
+    /// `hyper::http2::Connect` also gives it the task that drives the connection.
     ///
     /// The driver needs tokio's time. One that is dropped ends its connection with
     /// [`Failure::MonitorGone`](crate::Failure::MonitorGone).

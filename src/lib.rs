@@ -72,8 +72,8 @@
 //!
 //! # Tracing
 //!
-//! Each connection has one span, `heartbeat` (info, with an `id`), a child of the span in which its
-//! service was wrapped. In it:
+//! Each connection has one span, `heartbeat` (info, with an `id`). It has no parent: the request that
+//! happened to open the connection ends before it. In it:
 //!
 //! | event | level | fields |
 //! |---|---|---|

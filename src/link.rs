@@ -38,6 +38,8 @@ pub(crate) struct Link {
     status: AtomicU8,
     signals: AtomicU8,
     cause: OnceLock<Arc<Cause>>,
+    /// Why it takes no more calls, where that came from outside the machine. Not yet its end.
+    departure: OnceLock<Arc<Cause>>,
     driver: AtomicWaker,
     /// Held `poll_ready` calls and whoever waits on a handle; futures in flight wait in shards.
     waiters: WakerSet,
@@ -93,10 +95,11 @@ impl Link {
         Link {
             config,
             clock,
-            span: tracing::info_span!("heartbeat", id = next_id()),
+            span: tracing::info_span!(parent: None, "heartbeat", id = next_id()),
             status: AtomicU8::new(status::OPEN),
             signals: AtomicU8::new(0),
             cause: OnceLock::new(),
+            departure: OnceLock::new(),
             driver: AtomicWaker::new(),
             waiters: WakerSet::new(),
             hooks: Mutex::new(Hooks::Waiting(Vec::new())),
@@ -139,7 +142,7 @@ impl Link {
 
     /// What a new call is told on a connection that takes no more.
     pub(crate) fn refusal(&self) -> HeartbeatError {
-        let cause = match self.cause.get() {
+        let cause = match self.cause.get().or_else(|| self.departure.get()) {
             Some(cause) => Arc::clone(cause),
             None => Arc::new(self.with_figures(Cause {
                 waited: self.config.idle_timeout.unwrap_or_default(),
@@ -243,8 +246,10 @@ impl Link {
     #[cfg(feature = "hyper")]
     pub(crate) fn leave(&self, cause: Cause) {
         let cause = self.with_figures(cause);
-        if self.cause.set(Arc::new(cause)).is_ok() && self.raise_to(status::LEAVING) {
-            self.wake_waiters();
+        if self.departure.set(Arc::new(cause)).is_ok() {
+            if self.raise_to(status::LEAVING) {
+                self.wake_waiters();
+            }
             self.wake_driver();
         }
     }
@@ -273,7 +278,16 @@ impl Link {
 
     /// Whether the connection takes no more calls for a reason that came from outside the machine.
     pub(crate) fn is_leaving_by_itself(&self) -> bool {
-        self.status() == status::LEAVING && self.cause.get().is_some()
+        self.status() == status::LEAVING && self.departure.get().is_some()
+    }
+
+    /// The departure has come to pass; it says why.
+    pub(crate) fn end_departed(&self) {
+        let cause = match self.departure.get() {
+            Some(departure) => Cause::clone(departure),
+            None => Cause::new(Failure::Transport),
+        };
+        self.end(cause);
     }
 
     /// Ends the connection; only the first call counts. The cause is set before the transport is

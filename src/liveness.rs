@@ -135,6 +135,17 @@ impl Liveness {
         machine
     }
 
+    /// The same connection, if it had begun at `now`.
+    pub(crate) fn begun_at(&self, now: Moment) -> Liveness {
+        let seed = self.pings.map(Pings::seed);
+        Liveness::new(
+            Arc::clone(&self.config),
+            now,
+            seed.is_some(),
+            seed.unwrap_or_default(),
+        )
+    }
+
     pub(crate) fn heard_at(&self) -> Moment {
         self.heard_at
     }
@@ -268,6 +279,13 @@ impl Liveness {
             failure: Failure::PingFailed,
             since,
         }))
+    }
+
+    /// No ping can be made any more.
+    pub(crate) fn lose_pings(&mut self) {
+        if self.pings.take().is_some() && self.state != State::Ended {
+            self.rest();
+        }
     }
 
     /// The driver itself was late by more than `max_local_pause`.

@@ -130,8 +130,9 @@ impl ConfigBuilder {
     /// at once and stays pending until the pong, so that a dead pooled connection costs no
     /// request.
     ///
-    /// Measured from the last sign of life; acts on instances that were not yet told `Ready`, and
-    /// only where there is a ping. With pings at every `interval` it has to be shorter than
+    /// Measured from the last sign of life, by the driver: a call made in the same instant in which
+    /// a blocked runtime goes on may come before it. Acts on instances that were not yet told
+    /// `Ready`, and only where there is a ping. With pings at every `interval` it has to be shorter than
     /// `interval`. Default: off.
     #[doc(alias = "pre_ping")]
     #[doc(alias = "verify_after_quiet")]

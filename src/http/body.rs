@@ -19,7 +19,8 @@ use crate::{
 /// A request is over when its response's body is complete or dropped.
 ///
 /// Each frame of the body is a sign of life; its errors after the end of the connection are that
-/// end. A body that nobody polls is no sign of a dead peer.
+/// end. A body that nobody polls is no sign of a dead peer, but for `quiet_timeout`, which sees only
+/// that nothing comes.
 ///
 /// ```
 /// use tower_heartbeat::{Config, HeartbeatLayer, http::CompleteOnBody, ping};
@@ -87,11 +88,6 @@ impl<B> TrackedBody<B> {
     /// Returns a reference to the inner body.
     pub fn get_ref(&self) -> &B {
         &self.inner
-    }
-
-    /// Returns the inner body. The request is no longer counted or watched.
-    pub fn into_inner(self) -> B {
-        self.inner
     }
 }
 

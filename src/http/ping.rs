@@ -3,7 +3,7 @@
 use std::{
     fmt,
     marker::PhantomData,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
@@ -20,7 +20,8 @@ use crate::{
 /// Pings with `HEAD` requests for `uri`, on a clone of the service.
 ///
 /// Over HTTP/2 the URI has to be absolute; over HTTP/1 it is a path. Any answer is a pong, since
-/// any well-formed answer proves the path to the peer; [`expect_status`](HttpSource::expect_status)
+/// any well-formed answer proves the path to the peer (a reset of its HTTP/2 stream, too);
+/// [`expect_status`](HttpSource::expect_status)
 /// is stricter. [`ping::request`](crate::ping::request) sends a request with headers of your own.
 ///
 /// ```
@@ -101,7 +102,7 @@ where
     B: Default,
     R: Body,
 {
-    type Pong = HttpPong<S::Future, R>;
+    type Pong = HttpPong<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>> {
         self.service.poll_ready(cx).map_err(PingError::new)
@@ -112,10 +113,8 @@ where
         *request.method_mut() = self.source.method.clone();
         *request.uri_mut() = self.source.uri.clone();
         HttpPong {
+            response: self.service.call(request),
             expected: self.source.expected,
-            state: State::Calling {
-                future: self.service.call(request),
-            },
         }
     }
 
@@ -125,24 +124,15 @@ where
 }
 
 pin_project! {
-    /// The answer to an HTTP ping, read to its end: an unread body would cost the connection
-    /// (HTTP/1) or a reset (HTTP/2).
-    pub struct HttpPong<F, R> {
-        expected: Option<StatusCode>,
+    /// The answer to an HTTP ping.
+    pub struct HttpPong<F> {
         #[pin]
-        state: State<F, R>,
+        response: F,
+        expected: Option<StatusCode>,
     }
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State<F, R> {
-        Calling { #[pin] future: F },
-        Draining { #[pin] body: R },
-    }
-}
-
-impl<F, R, E> Future for HttpPong<F, R>
+impl<F, R, E> Future for HttpPong<F>
 where
     F: Future<Output = Result<Response<R>, E>>,
     E: Into<BoxError>,
@@ -151,33 +141,50 @@ where
     type Output = Result<(), PingError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut this = self.project();
-        loop {
-            let response = match this.state.as_mut().project() {
-                StateProjection::Calling { future } => {
-                    ready!(future.poll(cx)).map_err(PingError::new)?
-                }
-                StateProjection::Draining { mut body } => {
-                    // The head was the sign of life. A body that then fails (a server that sends
-                    // one to HEAD, say) takes nothing back; if the connection fails with it, that
-                    // is told elsewhere.
-                    while let Some(Ok(_)) = ready!(body.as_mut().poll_frame(cx)) {}
-                    return Poll::Ready(Ok(()));
-                }
-            };
-            if let Some(expected) = *this.expected
-                && response.status() != expected
-            {
-                return Poll::Ready(Err(PingError::new(UnexpectedStatus {
-                    status: response.status(),
-                    expected,
-                })));
+        let this = self.project();
+        let response = match ready!(this.response.poll(cx)) {
+            Ok(response) => response,
+            Err(error) => {
+                let error = error.into();
+                return Poll::Ready(if is_from_a_living_peer(&*error) {
+                    Ok(())
+                } else {
+                    Err(PingError::new(error))
+                });
             }
-            this.state.set(State::Draining {
-                body: response.into_body(),
-            });
+        };
+        if let Some(expected) = *this.expected
+            && response.status() != expected
+        {
+            return Poll::Ready(Err(PingError::new(UnexpectedStatus {
+                status: response.status(),
+                expected,
+            })));
         }
+        // The head is the sign of life. What is there of a body is read, so that a stream that is
+        // complete need not be reset; the rest goes with it.
+        let mut body = pin!(response.into_body());
+        while let Poll::Ready(Some(Ok(_))) = body.as_mut().poll_frame(cx) {}
+        Poll::Ready(Ok(()))
     }
+}
+
+/// A peer that resets the ping's stream (an overloaded one refuses it) has answered.
+#[cfg(feature = "hyper")]
+fn is_from_a_living_peer(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(h2) = error.downcast_ref::<h2::Error>() {
+            return h2.is_reset() && h2.is_remote();
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(not(feature = "hyper"))]
+fn is_from_a_living_peer(_: &(dyn std::error::Error + 'static)) -> bool {
+    false
 }
 
 /// An HTTP ping was answered with another status than
@@ -243,7 +250,7 @@ impl<S, B> fmt::Debug for HttpPing<S, B> {
     }
 }
 
-impl<F, R> fmt::Debug for HttpPong<F, R> {
+impl<F> fmt::Debug for HttpPong<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpPong").finish_non_exhaustive()
     }

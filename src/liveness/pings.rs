@@ -31,6 +31,10 @@ impl Pings {
         pings
     }
 
+    pub(super) fn seed(self) -> u64 {
+        self.random
+    }
+
     pub(super) fn sent(&mut self, config: &Config, now: Moment) {
         self.last_at = now;
         self.wanted_at = None;

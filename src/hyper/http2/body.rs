@@ -33,10 +33,11 @@ type Settling = Pin<Box<dyn Future<Output = hyper::Error> + Send + Sync>>;
 
 async fn settle(wire: Arc<Wire>, error: hyper::Error) -> hyper::Error {
     match Origin::of(&error) {
-        Origin::Stream => {}
+        // A response that has begun was taken: a peer that refuses it now contradicts itself, and
+        // the stream fails alone.
+        Origin::Stream | Origin::Refusal => {}
         Origin::Connection => wire.settled(Until::WhyIsKnown).await,
-        // A stream whose response had begun was taken: no refusal, but the connection's end.
-        Origin::Refusal | Origin::Io => wire.settled(Until::LinkHasEnded).await,
+        Origin::Io => wire.settled(Until::LinkHasEnded).await,
     }
     error
 }

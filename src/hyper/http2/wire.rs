@@ -10,7 +10,6 @@ use std::{
         atomic::{AtomicU8, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
 };
 
 use futures_util::task::AtomicWaker;
@@ -20,7 +19,7 @@ use pin_project_lite::pin_project;
 use super::goaway::GoAway;
 use crate::{
     error::{Cause, Failure, HeartbeatError, Stage},
-    link::{Link, status},
+    link::{Link, is_abandoned, status},
     wakers::{Key, WakerSet},
 };
 
@@ -48,8 +47,6 @@ pub(super) enum Until {
     LinkHasEnded,
 }
 
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
-
 /// The connection future has said why it ended.
 const WHY: u8 = 1;
 /// The IO is closed.
@@ -72,7 +69,11 @@ impl Wire {
         if known == WHY | IO
             && let Some(link) = self.link.get()
         {
-            link.end(Cause::new(Failure::Transport));
+            if is_abandoned(link) {
+                link.end(Cause::new(Failure::Closed));
+            } else {
+                link.end_departed();
+            }
         }
         self.waiters.wake_all();
     }
@@ -140,12 +141,11 @@ impl Wire {
         }
     }
 
-    /// Waits for the reason of an end. Bounded, because an error that only looked like the
-    /// connection's must not wait for an end that doesn't come.
+    /// Waits for the reason of an end. Bounded by what the error says is over: hyper's connection
+    /// future resolves after its dispatcher, and the IO is dropped with the task that failed.
     pub(super) async fn settled(&self, until: Until) {
         let mut place = Place::new(self);
-        let settled = poll_fn(|cx| place.poll(cx, || self.is_settled(until)));
-        drop(tokio::time::timeout(LONGEST_WAIT, settled).await);
+        poll_fn(|cx| place.poll(cx, || self.is_settled(until))).await;
     }
 
     pub(super) fn poll_why(&self, key: &mut Key, cx: &Context<'_>) -> Poll<()> {

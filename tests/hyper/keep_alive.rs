@@ -1,0 +1,138 @@
+//! hyper's own keep-alive ends the connection, and the heartbeat says so.
+
+use std::{error::Error as StdError, time::Duration};
+
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+use tower_heartbeat::{BoxError, Config, Failure, HeartbeatError, Stage};
+
+use super::support::{
+    client::{Client, connect_without_pings, data, get, send, spawn},
+    found,
+    line::Line,
+    millis, secs,
+    server::Server,
+    soon,
+};
+
+fn keep_alive(interval: Duration, timeout: Duration) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(interval)
+        .keep_alive_timeout(timeout)
+        .keep_alive_while_idle(true);
+    builder
+}
+
+async fn connected(interval: Duration, timeout: Duration) -> (Line, Client, Server) {
+    let (line, near, far) = Line::new();
+    let server = Server::start(far);
+    let builder = keep_alive(interval, timeout);
+    let mut client = connect_without_pings(near, Config::default(), builder).await;
+    send(&mut client, get("/hello")).await.expect("an answer");
+    (line, client, server)
+}
+
+fn assert_timed_out(error: &HeartbeatError, stage: Stage) {
+    assert_eq!(
+        (error.failure(), error.stage()),
+        (Failure::PongTimeout, stage),
+        "{error:?}"
+    );
+    let source = error.source().expect("a cause");
+    let hyper = source.downcast_ref::<hyper::Error>().expect("hyper's");
+    assert!(hyper.is_timeout(), "{hyper:?}");
+}
+
+/// A call, a body and the service on one connection, whose peer freezes.
+async fn everything_says_pong_timeout(interval: Duration, timeout: Duration) {
+    let (line, mut client, _server) = connected(interval, timeout).await;
+    let response = send(&mut client, get("/stalled")).await.expect("an answer");
+    let mut body = response.into_body();
+    data(&mut body).await.expect("a frame").expect("data");
+    let body = tokio::spawn(async move {
+        let error = data(&mut body)
+            .await
+            .expect("an error")
+            .expect_err("frozen");
+        assert!(data(&mut body).await.is_none());
+        error
+    });
+    let call = spawn(&client, get("/never"));
+    line.freeze();
+
+    let (call, body) = tokio::join!(call, body);
+    let call = call.expect("no panic").expect_err("frozen");
+    let call = call.heartbeat().unwrap_or_else(|| panic!("{call:?}"));
+    assert_timed_out(call, Stage::AwaitingResponse);
+    let body = body.expect("no panic");
+    let body = body.heartbeat().unwrap_or_else(|| panic!("{body:?}"));
+    assert_timed_out(body, Stage::Streaming);
+    let ready = client.ready().await.expect_err("dead");
+    let ready = ready.heartbeat().unwrap_or_else(|| panic!("{ready:?}"));
+    assert_timed_out(ready, Stage::NotSent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_timeout_is_a_pong_timeout_for_call_body_and_service() {
+    everything_says_pong_timeout(secs(2), secs(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_timeout_is_a_pong_timeout_on_an_idle_connection() {
+    let (line, client, _server) = connected(secs(2), secs(1)).await;
+    line.freeze();
+    let handle = client.handle();
+    let failure = soon(secs(4), "its verdict", handle.closed()).await;
+    assert_eq!(failure, Failure::PongTimeout);
+    assert_timed_out(&handle.error().expect("it ended"), Stage::NotSent);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn its_timeout_is_a_pong_timeout_whichever_task_is_first() {
+    for _ in 0..5 {
+        let mut connections = JoinSet::new();
+        for _ in 0..20 {
+            connections.spawn(everything_says_pong_timeout(millis(40), millis(40)));
+        }
+        let all = connections.join_all();
+        soon(secs(60), "all verdicts", all).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn its_timeout_is_a_pong_timeout_for_calls_that_come_just_then() {
+    let mut connections = JoinSet::new();
+    for _ in 0..10 {
+        connections.spawn(async {
+            let (line, client, _server) = connected(millis(40), millis(40)).await;
+            let handle = client.handle();
+            line.freeze();
+            let mut calls = JoinSet::new();
+            for delay in 0..100 {
+                let mut client = client.clone();
+                calls.spawn(async move {
+                    tokio::time::sleep(millis(60) + delay * Duration::from_micros(400)).await;
+                    send(&mut client, get("/never")).await.expect_err("frozen")
+                });
+            }
+            assert_eq!(handle.closed().await, Failure::PongTimeout);
+            for error in calls.join_all().await {
+                let error: BoxError = error.into();
+                match found(&*error) {
+                    // In the instant before the verdict it looks like a connection that leaves.
+                    Some((Failure::Transport, Stage::NotSent)) => {}
+                    told => assert_eq!(
+                        told.map(|(failure, _)| failure),
+                        Some(Failure::PongTimeout),
+                        "{error:?}"
+                    ),
+                }
+            }
+        });
+    }
+    soon(secs(60), "all verdicts", connections.join_all()).await;
+}
