@@ -174,12 +174,12 @@ impl<Fut> FnPong<Fut> {
 impl<Fut, E> Future for FnPong<Fut>
 where
     Fut: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
+    E: Into<PingError>,
 {
     type Output = Result<(), PingError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.project().future.poll(cx).map_err(PingError::new)
+        self.project().future.poll(cx).map_err(Into::into)
     }
 }
 

@@ -9,6 +9,8 @@
     reason = "tests wait, and look at the clock"
 )]
 
+#[path = "hyper/attribution.rs"]
+mod attribution;
 #[path = "hyper/endings.rs"]
 mod endings;
 #[path = "hyper/frozen.rs"]

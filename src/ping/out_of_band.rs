@@ -8,7 +8,6 @@ use std::{
 };
 
 use super::{FnPong, Ping, PingError, PingSource};
-use crate::error::BoxError;
 
 /// Pings with `ping`, a handle of the protocol's own, for every connection the same.
 ///
@@ -56,7 +55,7 @@ pub fn from_fn<F, Fut, E>(ping: F) -> FnPing<F>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
+    E: Into<PingError>,
 {
     FnPing(ping)
 }
@@ -112,7 +111,7 @@ impl<F, Fut, E> Ping for FnPing<F>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
+    E: Into<PingError>,
 {
     type Pong = FnPong<Fut>;
 

@@ -64,7 +64,7 @@ impl<M> RequestSource<M> {
     where
         F: Fn(Response) -> Fut + Clone,
         Fut: Future<Output = Result<(), E>>,
-        E: Into<BoxError>,
+        E: Into<PingError>,
     {
         RequestSource {
             make: self.make,
@@ -103,7 +103,7 @@ impl<F, Response, Fut, E> Check<Response> for CheckFn<F>
 where
     F: Fn(Response) -> Fut,
     Fut: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
+    E: Into<PingError>,
 {
     type Future = FnPong<Fut>;
 

@@ -38,7 +38,7 @@ where
     F: Fn(S) -> Fut + Clone,
     S: Service<Req>,
     Fut: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
+    E: Into<PingError>,
 {
     ServiceSource {
         ping,
@@ -58,7 +58,7 @@ where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
     Fut: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
+    E: Into<PingError>,
 {
     type Ping = ServicePing<Req, S, F>;
 
@@ -84,7 +84,7 @@ where
     S: Service<Req> + Clone,
     S::Error: Into<BoxError>,
     Fut: Future<Output = Result<(), E>>,
-    E: Into<BoxError>,
+    E: Into<PingError>,
 {
     type Pong = FnPong<Fut>;
 

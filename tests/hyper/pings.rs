@@ -91,32 +91,6 @@ fn assert_unexpected(error: Option<&HeartbeatError>, stage: Stage) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_with_a_body_is_read_to_its_end() {
-    let (near, far) = duplex(64 * 1024);
-    let server = tokio::spawn(async move {
-        let mut server = Frames::accept(far).await;
-        for _ in 0..3 {
-            let ping = server.request().await;
-            server.head(ping, 0).await;
-            sleep(millis(30)).await;
-            server.data(ping, 0, b"GET, ").await;
-            sleep(millis(30)).await;
-            server.data(ping, END_STREAM, b"HEAD").await;
-        }
-        server.to_the_end().await
-    });
-    let client = connected(near, options(uri("/"))).await;
-    let handle = client.handle();
-    eventually(secs(5), "three pongs", || handle.pongs() == 3).await;
-    let rtt = handle.rtt().expect("a round trip");
-    assert!(rtt.min() >= millis(60), "{rtt:?}");
-    drop(client);
-    for frame in server.await.expect("no panic") {
-        assert_ne!(frame.kind, RST_STREAM, "{frame:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn answers_with_bodies_do_not_use_the_window_up() {
     let (near, far) = duplex(64 * 1024);
     let server = Server::start(far);
@@ -127,15 +101,14 @@ async fn answers_with_bodies_do_not_use_the_window_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_whose_body_never_ends_is_no_pong() {
+async fn the_head_of_an_answer_is_the_pong_even_if_its_body_never_ends() {
     let (near, far) = duplex(64 * 1024);
     let _server = Server::start(far);
     let client = connected(near, options(uri("/stalled"))).await;
     let handle = client.handle();
-    let begin = Instant::now();
-    assert_eq!(handle.closed().await, Failure::PongTimeout);
-    assert_eq!((handle.pings(), handle.pongs()), (1, 0));
-    assert!(begin.elapsed() < secs(3), "{:?}", begin.elapsed());
+    sleep(secs(10)).await;
+    assert_eq!(handle.state(), State::Alive);
+    assert!(handle.pongs() >= 10, "{}", handle.pongs());
 }
 
 #[tokio::test(start_paused = true)]
@@ -151,23 +124,21 @@ async fn a_head_with_a_body_is_a_pong_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reset_ping_is_a_failed_ping() {
+async fn a_peer_that_refuses_the_ping_is_alive() {
     let (near, far) = duplex(64 * 1024);
     tokio::spawn(async move {
         let mut server = Frames::accept(far).await;
-        let ping = server.request().await;
-        // INTERNAL_ERROR
-        server.send(RST_STREAM, 0, ping, &2_u32.to_be_bytes()).await;
-        server.to_the_end().await;
+        loop {
+            let ping = server.request().await;
+            // REFUSED_STREAM
+            server.send(RST_STREAM, 0, ping, &7_u32.to_be_bytes()).await;
+        }
     });
-    let mut client = connected(near, head(uri("/"))).await;
+    let client = connected(near, head(uri("/"))).await;
     let handle = client.handle();
-    assert_eq!(handle.closed().await, Failure::PingFailed);
-    let error = handle.error().expect("it ended");
-    let send = error.source().expect("a cause");
-    assert!(send.source().expect("hyper's").is::<hyper::Error>());
-    let error = client.ready().await.expect_err("it failed");
-    assert_eq!(told(&error), Some((Failure::PingFailed, Stage::NotSent)));
+    sleep(secs(10)).await;
+    assert_eq!(handle.state(), State::Alive);
+    assert!(handle.pongs() >= 3, "{}", handle.pongs());
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,12 +53,12 @@ async fn polled_while(mut running: watch::Receiver<bool>, future: impl Future<Ou
     }
 }
 
-fn plain() -> http2::Builder<TokioExecutor> {
+pub(crate) fn plain() -> http2::Builder<TokioExecutor> {
     http2::Builder::new(TokioExecutor::new())
 }
 
 /// What fails before `drive` knows why waits until it does.
-async fn errors_wait_for_the_reason(
+pub(crate) async fn errors_wait_for_the_reason(
     builder: http2::Builder<TokioExecutor>,
     end: impl FnOnce(&Line, &Server),
     failure: Failure,
@@ -105,11 +105,6 @@ async fn errors_wait_for_the_reason(
         "{error:?}"
     );
     task.await.expect("no panic");
-}
-
-#[tokio::test(start_paused = true)]
-async fn errors_of_a_closed_transport_wait_for_the_reason() {
-    errors_wait_for_the_reason(plain(), |_, server| server.kill(), Failure::Transport).await;
 }
 
 #[tokio::test(start_paused = true)]

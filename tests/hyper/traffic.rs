@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::{Service, ServiceExt, service_fn};
 use tower_heartbeat::{
-    Config, Evidence, Failure, HeartbeatLayer, Stage, State, http::CompleteOnBody, ping,
+    BoxError, Config, Evidence, Failure, HeartbeatLayer, Stage, State, http::CompleteOnBody, ping,
 };
 
 use super::support::{
@@ -188,7 +188,7 @@ async fn frames_of_a_body_count_on_any_service_of_http() {
         let body = once.take().expect("one call");
         std::future::ready(Ok::<_, Infallible>(Response::new(body)))
     });
-    let mute = ping::out_of_band(ping::from_fn(std::future::pending::<Result<(), tower_heartbeat::BoxError>>));
+    let mute = ping::out_of_band(ping::from_fn(std::future::pending::<Result<(), BoxError>>));
     let layer = HeartbeatLayer::new(within_a_second(), mute).completion(CompleteOnBody::default());
     let mut service = tower::Layer::layer(&layer, connection);
     let handle = service.handle();

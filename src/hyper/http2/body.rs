@@ -33,10 +33,10 @@ type Settling = Pin<Box<dyn Future<Output = hyper::Error> + Send + Sync>>;
 
 async fn settle(wire: Arc<Wire>, error: hyper::Error) -> hyper::Error {
     match Origin::of(&error) {
-        // A response that has begun was taken: a peer that refuses it now contradicts itself, and
-        // the stream fails alone.
+        // A response that has begun was taken: a peer that refuses it in good order contradicts
+        // itself, and the stream fails alone.
         Origin::Stream | Origin::Refusal => {}
-        Origin::Connection => wire.settled(Until::WhyIsKnown).await,
+        Origin::Dropped | Origin::Connection => wire.settled(Until::WhyIsKnown).await,
         Origin::Io => wire.settled(Until::LinkHasEnded).await,
     }
     error

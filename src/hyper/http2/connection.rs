@@ -149,9 +149,11 @@ impl Witness {
     }
 
     fn testify(&self, result: Option<Result<(), hyper::Error>>) {
-        // Otherwise every sender is gone, or the peer leaves in good order: streams may go on.
-        if let Some(Err(error)) = result {
-            self.link.end(cause_of(error));
+        match result {
+            Some(Err(error)) => self.link.end(cause_of(error)),
+            // Every sender is gone, or the peer leaves: streams may go on.
+            Some(Ok(())) => self.wire.ended_in_order(),
+            None => {}
         }
     }
 }

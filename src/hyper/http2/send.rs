@@ -1,7 +1,7 @@
 //! hyper's `SendRequest` as a tower service.
 
 use std::{
-    fmt,
+    fmt, io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -164,6 +164,9 @@ pub(super) enum Origin {
     Stream,
     /// The peer leaves and did not take this request.
     Refusal,
+    /// The connection future is over, and hyper dropped the request with it: where it waited for a
+    /// free stream, so that no part of it was written.
+    Dropped,
     /// The connection future is over.
     Connection,
     /// The IO is over.
@@ -172,8 +175,14 @@ pub(super) enum Origin {
 
 impl Origin {
     pub(super) fn of(error: &hyper::Error) -> Origin {
-        if error.is_user() || error.is_body_write_aborted() {
-            return Origin::Stream;
+        if error.is_user() {
+            // Of the user errors that a request can have here, only "dispatch gone" has a cause.
+            let dropped = std::error::Error::source(error).is_some();
+            return if dropped {
+                Origin::Dropped
+            } else {
+                Origin::Stream
+            };
         }
         if let Some(h2) = h2_error(error) {
             return if h2.is_go_away() && h2.is_remote() {
@@ -184,7 +193,9 @@ impl Origin {
                 Origin::Stream
             };
         }
-        if error.is_canceled() || error.is_closed() || error.is_timeout() {
+        if is_io(error) {
+            Origin::Io
+        } else if error.is_canceled() || error.is_closed() || error.is_timeout() {
             Origin::Connection
         } else {
             Origin::Stream
@@ -192,9 +203,20 @@ impl Origin {
     }
 }
 
+/// Where a head was awaited, hyper unwraps h2's error to the `io::Error` in it.
+fn is_io(error: &hyper::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|cause| cause.is::<io::Error>())
+}
+
 async fn settle(wire: &Wire, error: hyper::Error, unsent: bool) -> SendError {
     match Origin::of(&error) {
         Origin::Refusal => return SendError::Refused(wire.refuse(error)),
+        Origin::Dropped => {
+            wire.settled(Until::WhyIsKnown).await;
+            if wire.knows_why() {
+                return SendError::Refused(wire.unsent(error));
+            }
+        }
         Origin::Connection | Origin::Io if unsent => {
             wire.settled(Until::WhyIsKnown).await;
             return SendError::Refused(wire.unsent(error));

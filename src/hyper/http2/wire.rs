@@ -51,6 +51,11 @@ pub(super) enum Until {
 const WHY: u8 = 1;
 /// The IO is closed.
 const IO: u8 = 2;
+/// The connection future said that it ended in good order.
+const IN_ORDER: u8 = 4;
+/// hyper dropped the IO without having seen an error or shut it down. Together with `IN_ORDER`:
+/// its keep-alive did it, of which hyper doesn't always get to tell.
+const LET_GO: u8 = 8;
 
 impl Wire {
     /// From here on, what comes in is evidence for `link`, and the end of the IO its end.
@@ -64,18 +69,30 @@ impl Wire {
         self.learn(WHY);
     }
 
+    /// To be called before [`learn_why`](Wire::learn_why).
+    pub(super) fn ended_in_order(&self) {
+        self.known.fetch_or(IN_ORDER, Ordering::AcqRel);
+    }
+
     fn learn(&self, fact: u8) {
         let known = self.known.fetch_or(fact, Ordering::AcqRel) | fact;
-        if known == WHY | IO
+        if known & (WHY | IO) == WHY | IO
             && let Some(link) = self.link.get()
         {
             if is_abandoned(link) {
                 link.end(Cause::new(Failure::Closed));
+            } else if known & (IN_ORDER | LET_GO) == IN_ORDER | LET_GO {
+                link.end(Cause::new(Failure::PongTimeout));
             } else {
                 link.end_departed();
             }
         }
         self.waiters.wake_all();
+    }
+
+    /// Whether the connection future is over.
+    pub(super) fn knows_why(&self) -> bool {
+        self.knows(WHY)
     }
 
     fn knows(&self, fact: u8) -> bool {
@@ -217,11 +234,13 @@ pin_project! {
 
 struct End {
     wire: Arc<Wire>,
+    /// Whether hyper has seen an error, or shut the IO down.
+    closed: bool,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.wire.learn(IO);
+        self.wire.learn(if self.closed { IO } else { IO | LET_GO });
     }
 }
 
@@ -229,7 +248,10 @@ impl<T> Io<T> {
     pub(super) fn new(inner: T, wire: Arc<Wire>) -> Self {
         Io {
             inner,
-            end: End { wire },
+            end: End {
+                wire,
+                closed: false,
+            },
         }
     }
 
@@ -249,8 +271,9 @@ where
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.project();
-        let wire = &this.end.wire;
+        let End { wire, closed } = this.end;
         if let Some(error) = wire.severed() {
+            *closed = true;
             return Poll::Ready(Err(error));
         }
         match this.inner.poll_read(cx, buffer) {
@@ -262,7 +285,10 @@ where
                 }
                 Poll::Ready(Ok(()))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Err(error)) => {
+                *closed = true;
+                Poll::Ready(Err(error))
+            }
             Poll::Pending => wire.pend(&wire.reader, cx),
         }
     }
@@ -284,7 +310,8 @@ where
         self.writing(cx, |inner, cx| inner.poll_flush(cx))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.as_mut().project().end.closed = true;
         if self.end.wire.cut.get().is_some() {
             // A frozen peer must not keep the socket open; dropping it closes it.
             return Poll::Ready(Ok(()));
@@ -312,13 +339,17 @@ impl<T> Io<T> {
         write: impl FnOnce(Pin<&mut T>, &mut Context<'_>) -> Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
         let this = self.project();
-        let wire = &this.end.wire;
+        let End { wire, closed } = this.end;
         if let Some(error) = wire.severed() {
+            *closed = true;
             return Poll::Ready(Err(error));
         }
         match write(this.inner, cx) {
             Poll::Pending => wire.pend(&wire.writer, cx),
-            ready => ready,
+            ready => {
+                *closed |= matches!(ready, Poll::Ready(Err(_)));
+                ready
+            }
         }
     }
 }

@@ -22,14 +22,14 @@ use tokio::{
 use tower::{Service, ServiceExt};
 use tower_heartbeat::{
     BoxError, Config, Error, Heartbeat, HeartbeatLayer,
-    http::{self, CompleteOnBody, HttpSource},
+    http::{CompleteOnBody, HttpSource, TrackedBody, head},
     hyper::http2::{Connect, ResponseBody as Inner, SendError, SendRequest},
     ping::{NoneSource, none},
 };
 
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) type Client = Heartbeat<SendRequest<RequestBody>, CompleteOnBody>;
-pub(crate) type ResponseBody = http::TrackedBody<Inner>;
+pub(crate) type ResponseBody = TrackedBody<Inner>;
 pub(crate) type CallError = Error<SendError>;
 
 /// Any IO at all.
@@ -38,7 +38,7 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 impl<T> Io for T where T: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 pub(crate) fn head_pings() -> HttpSource<RequestBody> {
-    http::head(Uri::from_static("http://localhost/health"))
+    head(Uri::from_static("http://localhost/health"))
 }
 
 /// A connection with HEAD pings.

@@ -1,0 +1,192 @@
+//! What an error is put down to, when hyper itself doesn't say.
+
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::TokioExecutor;
+use tokio::{io::duplex, task::JoinSet, time::sleep};
+use tower_heartbeat::{BoxError, Config, Failure, HeartbeatError, Stage, State};
+
+use super::{
+    keep_alive::{INTERVAL, TIMEOUT, connected},
+    reasons::{errors_wait_for_the_reason, plain},
+    support::{
+        client::{CallError, connect, get, send, spawn},
+        found,
+        line::Line,
+        millis, secs,
+        server::Server,
+        soon, told,
+    },
+};
+
+/// The peer never acted on it: sending it again, on another connection, is safe.
+fn assert_refused(error: CallError) {
+    let error: BoxError = error.into();
+    assert_eq!(
+        found(&*error),
+        Some((Failure::Transport, Stage::NotSent)),
+        "{error:?}"
+    );
+}
+
+fn one_stream_at_a_time() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.max_concurrent_streams(1);
+    builder
+}
+
+/// Settings under which the heartbeat itself has nothing to say for a day.
+fn patient() -> Config {
+    Config::detect_within(secs(24 * 60 * 60)).expect("a legal bound")
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_that_queue_in_h2_are_turned_away_by_a_graceful_one() {
+    let (near, far) = duplex(64 * 1024);
+    let mut server = Server::with(far, &one_stream_at_a_time());
+    let mut client = connect(near, patient()).await;
+    send(&mut client, get("/hello")).await.expect("an answer");
+    let slow = spawn(&client, get("/slow?10"));
+    sleep(millis(10)).await;
+    let queued: Vec<_> = (0..3).map(|_| spawn(&client, get("/hello"))).collect();
+    sleep(millis(10)).await;
+    server.leave();
+    for call in queued {
+        let error = soon(secs(1), "a refusal", call).await.expect("no panic");
+        assert_refused(error.expect_err("it leaves"));
+    }
+    slow.await.expect("no panic").expect("an answer");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn calls_and_pings_that_queue_in_h2_do_not_hide_why_a_connection_ended() {
+    let mut connections = JoinSet::new();
+    for n in 0..200 {
+        connections.spawn(async move {
+            let (near, far) = duplex(64 * 1024);
+            let server = Server::with(far, &one_stream_at_a_time());
+            let config = Config::builder()
+                .interval(millis(200))
+                .pong_timeout(secs(60))
+                .build()
+                .expect("legal settings");
+            let mut client = connect(near, config).await;
+            send(&mut client, get("/hello")).await.expect("an answer");
+            let slow = spawn(&client, get("/never"));
+            // The ping queues, and after it, in every other round, a call.
+            sleep(millis(300)).await;
+            let queued = (n % 2 == 0).then(|| spawn(&client, get("/hello")));
+            sleep(millis(20)).await;
+            server.kill();
+            for call in [Some(slow), queued].into_iter().flatten() {
+                let error = call.await.expect("no panic").expect_err("it is gone");
+                let error: BoxError = error.into();
+                let failure = HeartbeatError::find(&*error).map(HeartbeatError::failure);
+                assert_eq!(failure, Some(Failure::Transport), "{error:?}");
+            }
+            assert_eq!(client.handle().closed().await, Failure::Transport);
+        });
+    }
+    soon(secs(60), "all ends", connections.join_all()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_limit_finds_a_peer_that_vanishes_while_it_leaves() {
+    let (line, near, far) = Line::new();
+    let mut server = Server::start(far);
+    let config = Config::builder()
+        .detect_within(secs(1))
+        .quiet_timeout(secs(5))
+        .build()
+        .expect("legal settings");
+    let client = connect(near, config).await;
+    let call = spawn(&client, get("/never"));
+    sleep(millis(10)).await;
+    server.leave();
+    // A ping meets the GOAWAY.
+    sleep(secs(2)).await;
+    assert_eq!(client.handle().state(), State::Closing);
+    line.freeze();
+    let error = soon(secs(10), "the verdict", call).await;
+    let error = error.expect("no panic").expect_err("frozen");
+    assert_eq!(
+        told(&error),
+        Some((Failure::ReadTimeout, Stage::AwaitingResponse))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn its_timeout_is_a_pong_timeout_for_calls_that_come_just_then() {
+    let mut connections = JoinSet::new();
+    for _ in 0..10 {
+        connections.spawn(async {
+            let (line, client, _server) = connected(INTERVAL, TIMEOUT).await;
+            let handle = client.handle();
+            line.freeze();
+            let mut calls = JoinSet::new();
+            for delay in 0..100 {
+                let mut client = client.clone();
+                calls.spawn(async move {
+                    let early = INTERVAL + TIMEOUT - millis(20);
+                    tokio::time::sleep(early + delay * Duration::from_micros(400)).await;
+                    send(&mut client, get("/never")).await.expect_err("frozen")
+                });
+            }
+            assert_eq!(handle.closed().await, Failure::PongTimeout);
+            for error in calls.join_all().await {
+                let error: BoxError = error.into();
+                match found(&*error) {
+                    // In the instant before the verdict it looks like a connection that leaves.
+                    Some((Failure::Transport, Stage::NotSent)) => {}
+                    told => assert_eq!(
+                        told.map(|(failure, _)| failure),
+                        Some(Failure::PongTimeout),
+                        "{error:?}"
+                    ),
+                }
+            }
+        });
+    }
+    soon(secs(60), "all verdicts", connections.join_all()).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_of_a_closed_transport_wait_for_the_reason() {
+    errors_wait_for_the_reason(plain(), |_, server| server.kill(), Failure::Transport).await;
+}
+
+/// Waits for a future on a thread that is in no runtime.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut cx = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut cx) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_awaited_outside_the_runtime_fails_without_a_panic() {
+    let (near, far) = duplex(64 * 1024);
+    let server = Server::start(far);
+    let mut client = connect(near, patient()).await;
+    send(&mut client, get("/hello")).await.expect("an answer");
+    let caller = std::thread::spawn(move || block_on(send(&mut client, get("/never"))));
+    sleep(millis(100)).await;
+    server.kill();
+    let error = caller.join().expect("no panic").expect_err("it is gone");
+    assert_eq!(
+        told(&error),
+        Some((Failure::Transport, Stage::AwaitingResponse))
+    );
+}
