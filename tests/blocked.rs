@@ -71,7 +71,7 @@ fn a_pong_that_is_still_under_way_after_the_pause_gets_its_time() {
 #[test]
 fn a_blocked_runtime_does_not_fail_a_request_in_flight() {
     for runtime in runtimes() {
-        let (connection, peer) = connect(&runtime, quick().quiet_timeout(ms(500)));
+        let (connection, peer) = connect(&runtime, quick().quiet_timeout(ms(1_000)));
         let mut service = connection.service.clone();
         let request = runtime.spawn(async move { service.ready().await?.call(()).await });
         block_while_a_pong_is_due(&runtime, &peer);
@@ -127,7 +127,7 @@ const MARGIN: Duration = Duration::from_secs(3);
 fn quick() -> ConfigBuilder {
     Config::builder()
         .interval(ms(100))
-        .pong_timeout(ms(200))
+        .pong_timeout(ms(500))
         .max_missed(2)
 }
 
@@ -160,7 +160,7 @@ fn block_while_a_pong_is_due(runtime: &Runtime, peer: &Peer) {
         while received.load(Ordering::Acquire) == answered.load(Ordering::Acquire) {
             sleep(ms(1)).await;
         }
-        thread::sleep(ms(700));
+        thread::sleep(ms(1_500));
     });
     runtime.block_on(blocker).unwrap();
 }
@@ -173,7 +173,7 @@ fn block_when_a_ping_goes_out(runtime: &Runtime, handle: &Handle) {
         while handle.pings() == before {
             sleep(ms(1)).await;
         }
-        thread::sleep(ms(700));
+        thread::sleep(ms(1_500));
     });
     runtime.block_on(blocker).unwrap();
 }

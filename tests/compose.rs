@@ -596,12 +596,17 @@ struct PeerState {
     resumed: tokio::sync::Notify,
 }
 
+/// Counts as open while any clone of its connection is there.
+struct OpenConnection {
+    _count: Arc<()>,
+}
+
 /// One connection to a [`Peer`].
 #[derive(Clone)]
 struct Connection {
     peer: Peer,
     number: usize,
-    open: Arc<Arc<()>>,
+    open: Arc<OpenConnection>,
 }
 
 impl Peer {
@@ -609,7 +614,9 @@ impl Peer {
         Connection {
             peer: self.clone(),
             number: self.state.connections.fetch_add(1, Ordering::Relaxed) + 1,
-            open: Arc::new(Arc::clone(&self.state.open)),
+            open: Arc::new(OpenConnection {
+                _count: Arc::clone(&self.state.open),
+            }),
         }
     }
 

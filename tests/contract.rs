@@ -1500,12 +1500,12 @@ fn what_is_promised_to_be_unpin_is() {
 #[test]
 fn it_can_be_cloned_exactly_when_the_inner_service_can() {
     struct Unclonable;
-    assert!(IsClone::<Heartbeat<Mock>>::ANSWER);
-    assert!(!IsClone::<Heartbeat<Unclonable>>::ANSWER);
-    assert!(IsClone::<HeartbeatLayer<ping::NoneSource>>::ANSWER);
-    assert!(!IsClone::<ResponseFuture<Ready<()>>>::ANSWER);
-    assert!(!IsClone::<InFlight>::ANSWER);
-    assert!(!IsClone::<Driver<ping::NonePing>>::ANSWER);
+    const { assert!(IsClone::<Heartbeat<Mock>>::ANSWER) };
+    const { assert!(!IsClone::<Heartbeat<Unclonable>>::ANSWER) };
+    const { assert!(IsClone::<HeartbeatLayer<ping::NoneSource>>::ANSWER) };
+    const { assert!(!IsClone::<ResponseFuture<Ready<()>>>::ANSWER) };
+    const { assert!(!IsClone::<InFlight>::ANSWER) };
+    const { assert!(!IsClone::<Driver<ping::NonePing>>::ANSWER) };
 }
 
 // ---- helpers ----

@@ -181,7 +181,7 @@ async fn a_call_reset_before_its_head_is_hypers_error_at_once() {
         server
             .head(stream, super::support::frames::END_STREAM)
             .await;
-        server.to_the_end().await;
+        server.rest().await;
     });
     let mut client = connect(near, patient()).await;
     let begin = Instant::now();
@@ -292,7 +292,7 @@ async fn an_idle_limit_counts_from_the_end_of_the_body() {
 #[tokio::test(start_paused = true)]
 async fn an_idle_connection_says_goodbye() {
     let (near, far) = duplex(64 * 1024);
-    let server = tokio::spawn(async move { Frames::accept(far).await.to_the_end().await });
+    let server = tokio::spawn(async move { Frames::accept(far).await.rest().await });
     let config = Config::builder()
         .idle_timeout(secs(5))
         .build()

@@ -86,7 +86,7 @@ async fn an_error_in_it_fails_the_calls_that_it_refuses() {
             .go_away(0, ENHANCE_YOUR_CALM, b"too_many_pings")
             .await;
         // It doesn't close: the client has to.
-        server.to_the_end().await;
+        server.rest().await;
     });
     let mut client = connect(near, patient()).await;
     let call = send(&mut client, get("/hello"));
@@ -106,7 +106,7 @@ async fn an_error_in_it_ends_an_idle_connection() {
         server
             .go_away(0, ENHANCE_YOUR_CALM, b"too_many_pings")
             .await;
-        server.to_the_end().await;
+        server.rest().await;
     });
     let mut client = connect(near, patient()).await;
     let handle = client.handle();

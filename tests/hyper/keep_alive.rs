@@ -6,11 +6,10 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
-use tower_heartbeat::{BoxError, Config, Failure, HeartbeatError, Stage};
+use tower_heartbeat::{Config, Failure, HeartbeatError, Stage};
 
 use super::support::{
     client::{Client, ResponseBody, connect_without_pings, data, get, send, spawn},
-    found,
     line::Line,
     millis, secs,
     server::Server,

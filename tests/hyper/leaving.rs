@@ -1,22 +1,18 @@
 //! What a graceful GOAWAY does to calls that come too late, and to the limits.
 
-use hyper::server::conn::http2;
-use hyper_util::rt::TokioExecutor;
 use tokio::{
     io::duplex,
-    task::JoinSet,
     time::{Instant, sleep},
 };
-use tower_heartbeat::{BoxError, Config, Failure, HeartbeatError, Stage, State};
+use tower_heartbeat::{BoxError, Config, Failure, Stage, State};
 
 use super::support::{
     client::{CallError, all, connect, get, send, spawn},
     found,
     frames::{END_STREAM, Frames, NO_ERROR},
-    line::Line,
     millis, secs,
     server::Server,
-    soon, told, within_a_second,
+    soon, within_a_second,
 };
 
 /// The peer never acted on it: sending it again, on another connection, is safe.
@@ -27,12 +23,6 @@ fn assert_refused(error: CallError) {
         Some((Failure::Transport, Stage::NotSent)),
         "{error:?}"
     );
-}
-
-fn one_stream_at_a_time() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.max_concurrent_streams(1);
-    builder
 }
 
 /// Settings under which the heartbeat itself has nothing to say for a day.
@@ -95,7 +85,7 @@ async fn calls_that_a_graceful_one_refuses_fail_while_others_go_on() {
             server.data(taken, 0, b"frame").await;
         }
         server.data(taken, END_STREAM, b"").await;
-        server.to_the_end().await;
+        server.rest().await;
     });
     let mut client = connect(near, within_a_second()).await;
     let response = send(&mut client, get("/taken")).await.expect("an answer");

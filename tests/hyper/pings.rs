@@ -3,10 +3,7 @@
 use std::error::Error as StdError;
 
 use hyper::{StatusCode, Uri};
-use tokio::{
-    io::duplex,
-    time::{Instant, sleep},
-};
+use tokio::{io::duplex, time::sleep};
 use tower::ServiceExt;
 use tower_heartbeat::{
     Failure, HeartbeatError, HeartbeatLayer, Stage, State,
@@ -16,11 +13,10 @@ use tower_heartbeat::{
 
 use super::support::{
     client::{Client, Io, RequestBody, data, get, over, send, spawn},
-    eventually,
-    frames::{END_STREAM, Frames, RST_STREAM},
+    frames::{Frames, RST_STREAM},
     millis, secs,
     server::Server,
-    soon, told, within_a_second,
+    soon, within_a_second,
 };
 
 async fn connected(io: impl Io, ping: HttpSource<RequestBody>) -> Client {

@@ -98,7 +98,7 @@ impl<T: Io> Frames<T> {
     }
 
     /// Reads on to the end and returns the frames that still came.
-    pub(crate) async fn to_the_end(&mut self) -> Vec<Frame> {
+    pub(crate) async fn rest(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();
         while let Ok(frame) = self.read().await {
             frames.push(frame);
