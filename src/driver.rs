@@ -264,6 +264,8 @@ impl<P: Ping> Driver<P> {
 
     fn end(&mut self, ending: Ending, error: Option<PingError>) {
         self.publish();
+        // The machine has ended and counts no more.
+        self.link.figures().missed = ending.missed;
         self.link.end(Cause {
             failure: ending.failure,
             waited: ending.waited,

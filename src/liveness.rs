@@ -12,7 +12,7 @@
 //! | `Resting` | due, or wanted | `Sending`, ready wait runs | `Ping` |
 //! | `Resting` | falls asleep / wakes | never due / due `interval` from the last sign of life | |
 //! | `Sending` | ping sent | `Waiting`, pong wait runs from now | |
-//! | `Sending` | heard | `CallingOff`; if wanted or `Always`, the ready wait restarts | |
+//! | `Sending` | heard | `CallingOff`; if wanted or `Always`, the ready wait ends `interval + ready_timeout` from now | |
 //! | `Sending` | falls asleep (and not wanted, or serial) | `CallingOff` | |
 //! | `Sending` | ready wait over | `Ended` | `LookAgain`, then `End(PingBlocked)` |
 //! | `CallingOff` | any timeout call | `Resting` | `CallOff` |
@@ -402,7 +402,10 @@ impl Liveness {
             State::Sending { due_at, .. } if always || self.ping_wanted() => {
                 self.state = State::Sending {
                     due_at,
-                    ready_by: now.after(self.config.ready_timeout),
+                    // As if it were due after this sign of life.
+                    ready_by: now
+                        .after(self.config.interval)
+                        .after(self.config.ready_timeout),
                 };
             }
             State::Sending { .. } => self.state = State::CallingOff,

@@ -194,10 +194,10 @@ where
         // either turns the call away or sees it in flight.
         let in_flight = self.seat.users.enter();
         let link = self.seat.link();
-        link.used();
         if link.status() >= status::LEAVING {
             return ResponseFuture::refused(link.refusal());
         }
+        link.used();
         let future = self.inner.call(request);
         ResponseFuture::sent(future, in_flight, self.completion.clone())
     }

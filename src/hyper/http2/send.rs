@@ -193,9 +193,10 @@ impl Origin {
                 Origin::Stream
             };
         }
-        if is_io(error) {
+        // hyper's keep-alive drops the IO, and doesn't always have the connection future say why.
+        if is_io(error) || error.is_timeout() {
             Origin::Io
-        } else if error.is_canceled() || error.is_closed() || error.is_timeout() {
+        } else if error.is_canceled() || error.is_closed() {
             Origin::Connection
         } else {
             Origin::Stream

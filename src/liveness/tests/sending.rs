@@ -95,11 +95,11 @@ fn a_wanted_ping_is_not_called_off() {
 
     let ending = Ending {
         failure: Failure::PingBlocked,
-        waited: secs(8),
+        waited: secs(38),
         missed: 0,
-        quiet_for: secs(5),
+        quiet_for: secs(35),
     };
-    assert_ends_at(&machine, at(11), ending);
+    assert_ends_at(&machine, at(41), ending);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_ping_that_is_wanted_only_on_its_way_out_is_not_called_off_either() {
     machine.on_ping_wanted(at(31));
     machine.on_heard(at(32));
     assert_eq!(machine.handle_timeout(at(32)), None);
-    assert_due_at(&machine, at(37), Action::LookAgain);
+    assert_due_at(&machine, at(67), Action::LookAgain);
 }
 
 #[test]
@@ -136,7 +136,20 @@ fn always_does_not_call_off_its_ping() {
     let mut machine = sending(settings().ping_when(PingWhen::Always));
     machine.on_heard(at(33));
     assert_eq!(machine.handle_timeout(at(33)), None);
-    assert_due_at(&machine, at(38), Action::LookAgain);
+    assert_due_at(&machine, at(68), Action::LookAgain);
+}
+
+#[test]
+fn traffic_rescues_a_blocked_ping_that_has_no_ready_wait() {
+    let settings = settings()
+        .ping_when(PingWhen::Always)
+        .ready_timeout(Duration::ZERO);
+    let mut machine = start(settings);
+    assert_eq!(machine.handle_timeout(at(30)), Some(Action::Ping));
+    assert_eq!(machine.handle_timeout(at(30)), Some(Action::LookAgain));
+    machine.on_heard(at(30));
+    assert_eq!(machine.handle_timeout(at(30)), None);
+    assert_due_at(&machine, at(60), Action::LookAgain);
 }
 
 #[test]
