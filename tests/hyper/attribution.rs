@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioExecutor;
-use tokio::{io::duplex, task::JoinSet, time::sleep};
+use tokio::{io::duplex, sync::watch, task::JoinSet, time::sleep};
+use tower::{Service, ServiceExt};
 use tower_heartbeat::{BoxError, Config, Failure, HeartbeatError, Stage, State};
 
 use super::{
     keep_alive::{INTERVAL, TIMEOUT, connected},
-    reasons::{errors_wait_for_the_reason, plain},
+    reasons::{driven, errors_wait_for_the_reason, plain},
     support::{
-        client::{CallError, connect, get, send, spawn},
-        found,
-        line::Line,
+        client::{CallError, connect, ended, get, send, spawn},
+        eventually, found,
+        line::{Line, Watched},
         millis, secs,
         server::Server,
         soon, told,
@@ -85,7 +86,7 @@ async fn calls_and_pings_that_queue_in_h2_do_not_hide_why_a_connection_ended() {
                 let failure = HeartbeatError::find(&*error).map(HeartbeatError::failure);
                 assert_eq!(failure, Some(Failure::Transport), "{error:?}");
             }
-            assert_eq!(client.handle().closed().await, Failure::Transport);
+            assert_eq!(ended(&client.handle()).await, Failure::Transport);
         });
     }
     soon(secs(60), "all ends", connections.join_all()).await;
@@ -133,7 +134,7 @@ async fn its_timeout_is_a_pong_timeout_for_calls_that_come_just_then() {
                     send(&mut client, get("/never")).await.expect_err("frozen")
                 });
             }
-            assert_eq!(handle.closed().await, Failure::PongTimeout);
+            assert_eq!(ended(&handle).await, Failure::PongTimeout);
             for error in calls.join_all().await {
                 let error: BoxError = error.into();
                 match found(&*error) {
@@ -177,16 +178,40 @@ fn block_on<F: Future>(future: F) -> F::Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_that_is_awaited_outside_the_runtime_fails_without_a_panic() {
-    let (near, far) = duplex(64 * 1024);
-    let server = Server::start(far);
-    let mut client = connect(near, patient()).await;
-    send(&mut client, get("/hello")).await.expect("an answer");
-    let caller = std::thread::spawn(move || block_on(send(&mut client, get("/never"))));
-    sleep(millis(100)).await;
-    server.kill();
-    let error = caller.join().expect("no panic").expect_err("it is gone");
-    assert_eq!(
-        told(&error),
-        Some((Failure::Transport, Stage::AwaitingResponse))
-    );
+    // Now and then the link's end is faster than hyper's error.
+    for _ in 0..20 {
+        let (near, far) = duplex(64 * 1024);
+        let server = Server::start(far);
+        let mut client = connect(near, patient()).await;
+        send(&mut client, get("/hello")).await.expect("an answer");
+        let call = async move { client.ready().await?.call(get("/never")).await };
+        let caller = std::thread::spawn(move || block_on(call));
+        let there = || server.seen.requests() == 2;
+        eventually(secs(10), "the call is there", there).await;
+        server.kill();
+        let error = caller.join().expect("no panic").expect_err("it is gone");
+        assert_eq!(
+            told(&error),
+            Some((Failure::Transport, Stage::AwaitingResponse))
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_its_driver_the_verdict_closes_the_io_all_the_same() {
+    let (line, near, far) = Line::new();
+    let _server = Server::start(far);
+    let (near, closed) = Watched::new(near);
+    let config = Config::builder()
+        .quiet_timeout(secs(5))
+        .build()
+        .expect("legal settings");
+    let (_run, running) = watch::channel(true);
+    let (mut client, task) = driven(near, config, plain(), running).await;
+    let response = send(&mut client, get("/stalled")).await.expect("an answer");
+    task.abort();
+    line.freeze();
+    assert_eq!(ended(&client.handle()).await, Failure::ReadTimeout);
+    eventually(millis(10), "the IO is closed", || closed.is_set()).await;
+    drop(response);
 }

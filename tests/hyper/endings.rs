@@ -16,7 +16,9 @@ use tower_heartbeat::{
 };
 
 use super::support::{
-    client::{Client, all, connect, connect_without_pings, data, fed, get, request, send, spawn},
+    client::{
+        Client, all, connect, connect_without_pings, data, ended, fed, get, request, send, spawn,
+    },
     eventually,
     frames::{Frames, GOAWAY, NO_ERROR, RST_STREAM},
     line::{Line, Watched},
@@ -38,13 +40,14 @@ async fn connected(config: Config) -> (Line, Client, Server) {
 }
 
 /// What is in flight when the transport ends: a call, and a body in the middle.
-async fn everything_says_transport(mut client: Client, end: impl AsyncFnOnce()) -> HeartbeatError {
+async fn everything_says_transport(mut client: Client, server: Server) -> HeartbeatError {
     let response = send(&mut client, get("/stalled")).await.expect("an answer");
     let mut body = response.into_body();
     data(&mut body).await.expect("a frame").expect("data");
     let call = spawn(&client, get("/never"));
-    sleep(millis(20)).await;
-    end().await;
+    let there = || server.seen.requests() == 2;
+    eventually(secs(10), "the call is there", there).await;
+    server.kill();
 
     let error = soon(secs(5), "the end", call).await;
     let error = error.expect("no panic").expect_err("it ended");
@@ -76,7 +79,7 @@ async fn everything_says_transport(mut client: Client, end: impl AsyncFnOnce()) 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_closes_in_the_middle_is_a_transport_error() {
     let (line, client, server) = connected(patient()).await;
-    let error = everything_says_transport(client, async || server.kill()).await;
+    let error = everything_says_transport(client, server).await;
     assert!(error.source().expect("a cause").is::<hyper::Error>());
     drop(line);
 }
@@ -86,7 +89,7 @@ async fn a_socket_that_is_closed_in_the_middle_is_a_transport_error() {
     let (near, far) = sockets().await;
     let server = Server::start(far);
     let client = connect(near, patient()).await;
-    let error = everything_says_transport(client, async || server.kill()).await;
+    let error = everything_says_transport(client, server).await;
     assert!(error.source().expect("a cause").is::<hyper::Error>());
 }
 
@@ -96,7 +99,7 @@ async fn a_socket_that_is_reset_in_the_middle_is_a_transport_error() {
     far.set_zero_linger().expect("a socket");
     let server = Server::start(far);
     let client = connect(near, patient()).await;
-    let error = everything_says_transport(client, async || server.kill()).await;
+    let error = everything_says_transport(client, server).await;
     assert!(error.source().expect("a cause").is::<hyper::Error>());
 }
 
@@ -106,10 +109,7 @@ async fn an_idle_connection_that_the_server_closes_ends_at_once() {
     send(&mut client, get("/hello")).await.expect("an answer");
     server.kill();
     let handle = client.handle();
-    assert_eq!(
-        soon(secs(1), "the end", handle.closed()).await,
-        Failure::Transport
-    );
+    assert_eq!(ended(&handle).await, Failure::Transport);
     let error = client.ready().await.expect_err("it ended");
     assert_eq!(told(&error), Some((Failure::Transport, Stage::NotSent)));
 }
@@ -277,7 +277,7 @@ async fn an_idle_limit_counts_from_the_end_of_the_body() {
     assert_eq!(body.len(), 100 * "frame".len());
 
     let begin = Instant::now();
-    assert_eq!(handle.closed().await, Failure::IdleTimeout);
+    assert_eq!(ended(&handle).await, Failure::IdleTimeout);
     let idle = begin.elapsed();
     assert!(
         idle >= secs(5) && idle <= secs(5) + 2 * config.tick(),
@@ -298,7 +298,7 @@ async fn an_idle_connection_says_goodbye() {
         .build()
         .expect("legal settings");
     let client = connect(near, config).await;
-    assert_eq!(client.handle().closed().await, Failure::IdleTimeout);
+    assert_eq!(ended(&client.handle()).await, Failure::IdleTimeout);
     let frames = soon(secs(1), "the server sees it", server).await;
     let last = frames.expect("no panic").pop().expect("a frame");
     assert_eq!((last.kind, &last.payload[4..8]), (GOAWAY, &[0; 4][..]));
@@ -322,7 +322,7 @@ async fn a_goodbye_waits_for_a_frozen_peer_no_longer_than_a_second() {
     });
     let client = connecting.await;
     let far = reader.await.expect("no panic");
-    assert_eq!(client.handle().closed().await, Failure::IdleTimeout);
+    assert_eq!(ended(&client.handle()).await, Failure::IdleTimeout);
     eventually(secs(1), "the IO is closed", || closed.is_set()).await;
     drop(far);
 }
@@ -346,7 +346,7 @@ async fn without_pings_a_connection_is_driven_all_the_same() {
         Failure::Unsupported
     );
     server.kill();
-    assert_eq!(client.handle().closed().await, Failure::Transport);
+    assert_eq!(ended(&client.handle()).await, Failure::Transport);
 }
 
 #[tokio::test(start_paused = true)]

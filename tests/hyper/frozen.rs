@@ -8,10 +8,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tower::{Service, ServiceExt};
-use tower_heartbeat::{BoxError, Config, Failure, HeartbeatError, Stage, State};
+use tower_heartbeat::{
+    BoxError, Config, Failure, HeartbeatError, HeartbeatLayer, Stage, State, hyper::http2::Connect,
+};
 
 use super::support::{
-    client::{CallError, Client, all, connect, data, get, send, spawn},
+    client::{CallError, Client, all, connect, data, ended, get, head_pings, over, send, spawn},
     eventually, found,
     line::{Line, Watched},
     millis, secs,
@@ -98,7 +100,7 @@ async fn an_idle_connection_fails_within_the_bound_and_takes_no_call() {
         line.freeze();
         let begin = Instant::now();
         let handle = client.handle();
-        assert_eq!(handle.closed().await, Failure::PongTimeout);
+        assert_eq!(ended(&handle).await, Failure::PongTimeout);
         let took = begin.elapsed();
         assert!(took <= config.worst_case_detection() + MARGIN, "{took:?}");
 
@@ -127,7 +129,7 @@ async fn all_that_is_in_flight_fails_at_once() {
     line.freeze();
     calls.push(spawn(&client, get("/hello")));
 
-    let failure = client.handle().closed().await;
+    let failure = ended(&client.handle()).await;
     let end = Instant::now();
     assert_eq!(failure, Failure::PongTimeout);
     for call in calls {
@@ -215,7 +217,7 @@ async fn a_peer_that_thaws_too_late_finds_the_connection_closed() {
     let response = send(&mut client, get("/stalled")).await.expect("an answer");
     line.freeze();
     let call = spawn(&client, get("/hello"));
-    assert_eq!(client.handle().closed().await, Failure::PongTimeout);
+    assert_eq!(ended(&client.handle()).await, Failure::PongTimeout);
     // The response's body, and the clones, are still there.
     eventually(millis(10), "the IO is closed", || closed.is_set()).await;
 
@@ -302,7 +304,7 @@ async fn hundreds_of_calls_fail_together_also_those_that_queue_in_h2() {
     // hyper's server takes 200 at a time.
     assert_eq!(server.seen.requests(), 1 + 200);
     line.freeze();
-    assert_eq!(client.handle().closed().await, Failure::PongTimeout);
+    assert_eq!(ended(&client.handle()).await, Failure::PongTimeout);
     let end = Instant::now();
     for call in calls {
         let error = call.await.expect("no panic").expect_err("frozen");
@@ -371,4 +373,27 @@ async fn no_verdict_falls_before_the_waits_are_over() {
     let error = send(&mut client, get("/hello")).await.expect_err("frozen");
     assert_eq!(error.heartbeat().expect("the heartbeat's").missed(), 4);
     assert!(begin.elapsed() >= secs(3), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_frozen_one_of_two_connections_dies() {
+    let mut servers = vec![];
+    let mut clients = vec![];
+    let layer = HeartbeatLayer::new(within_a_second(), head_pings());
+    let mut lines = vec![];
+    for _ in 0..2 {
+        let (line, near, far) = Line::new();
+        servers.push(Server::start(far));
+        let layer = layer.clone();
+        clients.push(over(near, |connector| Connect::new(connector, layer)).await);
+        lines.push(line);
+    }
+    lines[0].freeze();
+    let (first, second) = clients.split_at_mut(1);
+    assert_eq!(ended(&first[0].handle()).await, Failure::PongTimeout);
+    sleep(secs(10)).await;
+    send(&mut second[0], get("/hello"))
+        .await
+        .expect("an answer");
+    assert_eq!(second[0].handle().state(), State::Alive);
 }

@@ -9,7 +9,7 @@ use tower_heartbeat::{
 };
 
 use super::support::{
-    client::{Client, all, connect, data, get, send, spawn},
+    client::{Client, all, connect, data, ended, get, send, spawn},
     eventually,
     frames::{ENHANCE_YOUR_CALM, Frames},
     line::{Line, Watched},
@@ -110,10 +110,7 @@ async fn an_error_in_it_ends_an_idle_connection() {
     });
     let mut client = connect(near, patient()).await;
     let handle = client.handle();
-    assert_eq!(
-        soon(secs(2), "the end", handle.closed()).await,
-        Failure::Transport
-    );
+    assert_eq!(ended(&handle).await, Failure::Transport);
     assert_too_many_pings(&handle.error().expect("it ended"));
     let error = client.ready().await.expect_err("it left");
     assert_too_many_pings(error.heartbeat().expect("the heartbeat's"));
@@ -144,10 +141,7 @@ async fn calls_and_bodies_in_flight_outlive_a_graceful_one() {
     let response = call.await.expect("no panic").expect("an answer");
     assert_eq!(all(response.into_body()).await.expect("a body"), "at last");
     assert_eq!(all(body).await.expect("a body").len(), 20 * "frame".len());
-    assert_eq!(
-        soon(secs(1), "the end", handle.closed()).await,
-        Failure::Transport
-    );
+    assert_eq!(ended(&handle).await, Failure::Transport);
     server.ended().await;
     drop(line);
     eventually(secs(1), "no task is left", || {
@@ -174,7 +168,7 @@ async fn new_calls_are_turned_away_once_a_ping_has_met_a_graceful_one() {
     assert!(!client.is_alive());
     assert_eq!(client.handle().state(), State::Closing);
     slow.await.expect("no panic").expect("an answer");
-    assert_eq!(client.handle().closed().await, Failure::Transport);
+    assert_eq!(ended(&client.handle()).await, Failure::Transport);
     assert_eq!(server.seen.requests(), 1);
 }
 
@@ -187,10 +181,7 @@ async fn an_idle_connection_ends_with_a_graceful_one() {
     send(&mut client, get("/hello")).await.expect("an answer");
     server.leave();
     let handle = client.handle();
-    assert_eq!(
-        soon(secs(1), "the end", handle.closed()).await,
-        Failure::Transport
-    );
+    assert_eq!(ended(&handle).await, Failure::Transport);
     server.ended().await;
     let error = client.ready().await.expect_err("it left");
     assert_eq!(told(&error), Some((Failure::Transport, Stage::NotSent)));
@@ -207,5 +198,5 @@ async fn pings_stop_and_do_no_harm_while_the_peer_leaves() {
     server.leave();
     let response = call.await.expect("no panic").expect("an answer");
     assert_eq!(all(response.into_body()).await.expect("a body"), "at last");
-    assert_eq!(client.handle().closed().await, Failure::Transport);
+    assert_eq!(ended(&client.handle()).await, Failure::Transport);
 }

@@ -11,7 +11,7 @@ use tokio::{
 use tower_heartbeat::{Config, Failure, Stage};
 
 use super::support::{
-    client::{Client, all, connect, data, fed, get, request, send, spawn},
+    client::{Client, all, connect, data, ended, fed, get, request, send, spawn},
     eventually,
     line::{Line, Watched},
     millis, secs,
@@ -57,7 +57,7 @@ async fn the_last_service_closes_the_connection() {
     assert_eq!(handle.failure(), None);
     drop(clone);
     soon(secs(1), "the server sees it", server.ended()).await;
-    assert_eq!(handle.closed().await, Failure::Closed);
+    assert_eq!(ended(&handle).await, Failure::Closed);
     tasks.are_gone().await;
 }
 
@@ -204,7 +204,7 @@ async fn full_buffers_to_a_frozen_server_keep_nothing_open() {
     let call = spawn(&client, request("/", body.boxed_unsync()));
     let mut fed = 0;
     let chunk = Bytes::from(vec![0; 1 << 20]);
-    while let Ok(taken) = timeout(millis(300), feeder.send(Ok(chunk.clone()))).await {
+    while let Ok(taken) = timeout(secs(1), feeder.send(Ok(chunk.clone()))).await {
         taken.expect("the body is there");
         fed += chunk.len();
     }

@@ -12,11 +12,12 @@ use tower_heartbeat::{
 };
 
 use super::support::{
-    client::{Client, Io, RequestBody, data, get, over, send, spawn},
-    frames::{Frames, RST_STREAM},
+    client::{Client, Io, RequestBody, data, ended, get, over, send, spawn},
+    eventually,
+    frames::{END_STREAM, Frames, RST_STREAM},
     millis, secs,
     server::Server,
-    soon, within_a_second,
+    soon, told, within_a_second,
 };
 
 async fn connected(io: impl Io, ping: HttpSource<RequestBody>) -> Client {
@@ -87,6 +88,28 @@ fn assert_unexpected(error: Option<&HeartbeatError>, stage: Stage) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_there_with_its_body_is_not_reset() {
+    let (near, far) = duplex(64 * 1024);
+    let server = tokio::spawn(async move {
+        let mut server = Frames::accept(far).await;
+        for _ in 0..3 {
+            let ping = server.request().await;
+            server.head(ping, 0).await;
+            server.data(ping, 0, b"GET, ").await;
+            server.data(ping, END_STREAM, b"HEAD").await;
+        }
+        server.rest().await
+    });
+    let client = connected(near, options(uri("/"))).await;
+    let handle = client.handle();
+    eventually(secs(5), "three pongs", || handle.pongs() == 3).await;
+    drop(client);
+    for frame in server.await.expect("no panic") {
+        assert_ne!(frame.kind, RST_STREAM, "{frame:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn answers_with_bodies_do_not_use_the_window_up() {
     let (near, far) = duplex(64 * 1024);
     let server = Server::start(far);
@@ -99,12 +122,14 @@ async fn answers_with_bodies_do_not_use_the_window_up() {
 #[tokio::test(start_paused = true)]
 async fn the_head_of_an_answer_is_the_pong_even_if_its_body_never_ends() {
     let (near, far) = duplex(64 * 1024);
-    let _server = Server::start(far);
+    let server = Server::start(far);
     let client = connected(near, options(uri("/stalled"))).await;
     let handle = client.handle();
     sleep(secs(10)).await;
     assert_eq!(handle.state(), State::Alive);
-    assert!(handle.pongs() >= 10, "{}", handle.pongs());
+    assert!(handle.pongs() >= 10);
+    assert_eq!(handle.pongs(), handle.pings());
+    assert_eq!(handle.pings(), server.seen.pings() as u64);
 }
 
 #[tokio::test(start_paused = true)]
@@ -126,7 +151,7 @@ async fn a_peer_that_refuses_the_ping_is_alive() {
         let mut server = Frames::accept(far).await;
         loop {
             let ping = server.request().await;
-            // REFUSED_STREAM
+            // REFUSED_STREAM: busy, and alive.
             server.send(RST_STREAM, 0, ping, &7_u32.to_be_bytes()).await;
         }
     });
@@ -134,7 +159,23 @@ async fn a_peer_that_refuses_the_ping_is_alive() {
     let handle = client.handle();
     sleep(secs(10)).await;
     assert_eq!(handle.state(), State::Alive);
-    assert!(handle.pongs() >= 3, "{}", handle.pongs());
+    assert!(handle.pongs() >= 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_whose_connection_is_gone_is_no_pong() {
+    let (near, far) = duplex(64 * 1024);
+    tokio::spawn(async move {
+        let mut server = Frames::accept(far).await;
+        server.request().await;
+        // Only now the socket closes.
+    });
+    let mut client = connected(near, head(uri("/"))).await;
+    let handle = client.handle();
+    assert_eq!(ended(&handle).await, Failure::Transport);
+    assert_eq!((handle.pings(), handle.pongs()), (1, 0));
+    let error = client.ready().await.expect_err("it is gone");
+    assert_eq!(told(&error), Some((Failure::Transport, Stage::NotSent)));
 }
 
 #[tokio::test(start_paused = true)]

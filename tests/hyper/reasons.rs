@@ -5,13 +5,14 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{io::duplex, sync::watch, task::JoinHandle, time::sleep};
 use tower::Layer;
 use tower_heartbeat::{
-    Config, Failure, HeartbeatError, HeartbeatLayer, Stage,
+    Config, Failure, HeartbeatError, HeartbeatLayer, Stage, State,
     http::CompleteOnBody,
     hyper::http2::{drive, handshake},
 };
 
 use super::support::{
-    client::{Client, Io, RequestBody, all, data, get, head_pings, send, spawn},
+    client::{Client, Io, RequestBody, all, data, ended, get, head_pings, send, spawn},
+    frames::Frames,
     line::Line,
     millis, secs,
     server::Server,
@@ -24,7 +25,7 @@ fn patient() -> Config {
 }
 
 /// A connection whose `drive` the test runs itself: while `running` says so.
-async fn driven(
+pub(crate) async fn driven(
     near: impl Io,
     config: Config,
     builder: http2::Builder<TokioExecutor>,
@@ -118,6 +119,34 @@ async fn errors_of_a_keep_alive_wait_for_the_reason() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn errors_of_a_broken_protocol_wait_for_the_reason() {
+    let (near, far) = duplex(64 * 1024);
+    tokio::spawn(async move {
+        let mut server = Frames::accept(far).await;
+        server.request().await;
+        sleep(millis(100)).await;
+        // No stream may do that on stream 0.
+        server.data(0, 0, b"nonsense").await;
+        server.rest().await;
+    });
+    let (run, running) = watch::channel(true);
+    let (client, task) = driven(near, patient(), plain(), running).await;
+    let call = spawn(&client, get("/hello"));
+    sleep(millis(10)).await;
+    run.send_replace(false);
+    sleep(millis(800)).await;
+    assert!(!call.is_finished());
+    run.send_replace(true);
+    let error = call.await.expect("no panic").expect_err("nonsense");
+    assert_eq!(
+        told(&error),
+        Some((Failure::Transport, Stage::AwaitingResponse)),
+        "{error:?}"
+    );
+    task.await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_its_driver_a_connection_takes_no_calls_and_ends_with_the_last() {
     let (near, far) = duplex(64 * 1024);
     let server = Server::start(far);
@@ -127,6 +156,7 @@ async fn without_its_driver_a_connection_takes_no_calls_and_ends_with_the_last()
     sleep(millis(10)).await;
     task.abort();
     sleep(millis(10)).await;
+    assert_eq!(client.handle().state(), State::Closing);
     let error = soon(secs(1), "a refusal", send(&mut client, get("/hello"))).await;
     assert_eq!(
         told(&error.expect_err("it leaves")),
@@ -134,7 +164,7 @@ async fn without_its_driver_a_connection_takes_no_calls_and_ends_with_the_last()
     );
     let response = call.await.expect("no panic").expect("an answer");
     assert_eq!(all(response.into_body()).await.expect("a body"), "at last");
-    assert_eq!(client.handle().closed().await, Failure::Transport);
+    assert_eq!(ended(&client.handle()).await, Failure::Transport);
     soon(secs(1), "the server sees it", server.ended()).await;
 }
 
@@ -146,7 +176,7 @@ async fn drive_ends_with_the_connection() {
     let (mut client, task) = driven(near, within_a_second(), plain(), running).await;
     send(&mut client, get("/hello")).await.expect("an answer");
     line.freeze();
-    assert_eq!(client.handle().closed().await, Failure::PongTimeout);
+    assert_eq!(ended(&client.handle()).await, Failure::PongTimeout);
     soon(secs(1), "drive ends", task).await.expect("no panic");
     drop(client);
 }

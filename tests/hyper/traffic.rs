@@ -19,9 +19,11 @@ use tower_heartbeat::{
 };
 
 use super::support::{
-    client::{Client, ResponseBody, all, connect, data, fed, full, get, request, send, spawn},
+    client::{
+        Client, ResponseBody, all, connect, data, ended, fed, full, get, request, send, spawn,
+    },
     eventually,
-    frames::{END_STREAM, Frames, PING},
+    frames::{END_HEADERS, END_STREAM, Frames, HEADERS, PING},
     line::Line,
     millis, secs,
     server::Server,
@@ -135,7 +137,7 @@ async fn bytes_that_belong_to_no_body_count_too() {
     let handle = client.handle();
     assert_eq!((handle.state(), handle.pings()), (State::Alive, 0));
     // And that was all that kept it alive.
-    assert_eq!(handle.closed().await, Failure::PongTimeout);
+    assert_eq!(ended(&handle).await, Failure::PongTimeout);
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +177,7 @@ async fn with_pongs_as_the_only_evidence_bytes_do_not_rescue() {
         .expect("legal settings");
     let client = connect(near, config).await;
     let begin = Instant::now();
-    assert_eq!(client.handle().closed().await, Failure::PongTimeout);
+    assert_eq!(ended(&client.handle()).await, Failure::PongTimeout);
     assert!(begin.elapsed() <= secs(1), "{:?}", begin.elapsed());
     chatter.abort();
 }
@@ -214,6 +216,26 @@ async fn frames_of_a_body_count_on_any_service_of_http() {
         .expect("an error")
         .expect_err("it is quiet");
     assert_eq!(told(&error), Some((Failure::PongTimeout, Stage::Streaming)));
+    let late = Ok(Bytes::from_static(b"too late"));
+    feeder.send(late).await.expect("it is taken");
+    assert!(data(&mut body).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn heads_of_answers_count_on_any_service_of_http() {
+    let connection = service_fn(|_: Request<Full<Bytes>>| {
+        std::future::ready(Ok::<_, Infallible>(Response::new(Full::<Bytes>::default())))
+    });
+    let mute = ping::out_of_band(ping::from_fn(std::future::pending::<Result<(), BoxError>>));
+    let layer = HeartbeatLayer::new(within_a_second(), mute).completion(CompleteOnBody::default());
+    let mut service = tower::Layer::layer(&layer, connection);
+    for _ in 0..30 {
+        sleep(millis(300)).await;
+        let ready = service.ready().await.expect("alive");
+        ready.call(Request::default()).await.expect("an answer");
+    }
+    let handle = service.handle();
+    assert_eq!((handle.state(), handle.pings()), (State::Alive, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -280,11 +302,35 @@ async fn a_body_keeps_its_size_hint_and_its_end() {
     let frame = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await;
     frame.expect("a frame").expect("data");
     assert_eq!(body.size_hint().exact(), Some(0));
+    assert!(body.is_end_stream());
+    assert_eq!(client.handle().in_flight(), 0, "a known end is the end");
     assert!(data(&mut body).await.is_none());
     assert!(body.is_end_stream());
 
     let response = send(&mut client, get("/ticks?1")).await.expect("an answer");
     assert_eq!(response.body().size_hint().exact(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn trailers_pass_and_end_the_call() {
+    let (near, far) = duplex(64 * 1024);
+    tokio::spawn(async move {
+        let mut server = Frames::accept(far).await;
+        let stream = server.request().await;
+        server.head(stream, 0).await;
+        server.data(stream, 0, b"frame").await;
+        // `grpc-status: 0`, as a literal that HPACK doesn't index.
+        let trailers = [b"\x00\x0bgrpc-status".as_slice(), b"\x010"].concat();
+        let flags = END_HEADERS | END_STREAM;
+        server.send(HEADERS, flags, stream, &trailers).await;
+        server.rest().await;
+    });
+    let mut client = connect(near, within_a_second()).await;
+    let response = send(&mut client, get("/")).await.expect("an answer");
+    let body = response.into_body().collect().await.expect("a body");
+    assert_eq!(body.trailers().expect("trailers")["grpc-status"], "0");
+    assert_eq!(body.to_bytes(), "frame");
+    assert_eq!(client.handle().in_flight(), 0);
 }
 
 fn one_stream_at_a_time() -> http2::Builder<TokioExecutor> {

@@ -5,8 +5,10 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
+use super::{secs, soon};
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 use hyper::{
@@ -21,11 +23,14 @@ use tokio::{
 };
 use tower::{Service, ServiceExt};
 use tower_heartbeat::{
-    BoxError, Config, Error, Heartbeat, HeartbeatLayer,
+    BoxError, Config, Error, Failure, Handle, Heartbeat, HeartbeatLayer,
     http::{CompleteOnBody, HttpSource, TrackedBody, head},
     hyper::http2::{Connect, ResponseBody as Inner, SendError, SendRequest},
     ping::{NoneSource, none},
 };
+
+/// Longer than anything takes: what would hang, fails.
+const LONG: Duration = secs(300);
 
 pub(crate) type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
 pub(crate) type Client = Heartbeat<SendRequest<RequestBody>, CompleteOnBody>;
@@ -119,12 +124,18 @@ pub(crate) fn request(path: &str, body: RequestBody) -> Request<RequestBody> {
         .expect("a legal request")
 }
 
+/// Waits for the end of a connection.
+pub(crate) async fn ended(handle: &Handle) -> Failure {
+    soon(LONG, "the connection's end", handle.closed()).await
+}
+
 /// Makes the service ready and calls it.
 pub(crate) async fn send(
     client: &mut Client,
     request: Request<RequestBody>,
 ) -> Result<Response<ResponseBody>, CallError> {
-    client.ready().await?.call(request).await
+    let answer = async { client.ready().await?.call(request).await };
+    soon(LONG, "an answer", answer).await
 }
 
 /// Sends it from a task of its own, on a clone.
@@ -141,7 +152,7 @@ pub(crate) async fn data<B>(body: &mut B) -> Option<Result<Bytes, B::Error>>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let frame = body.frame().await?;
+    let frame = soon(LONG, "a frame", body.frame()).await?;
     Some(frame.map(|frame| frame.into_data().expect("data, not trailers")))
 }
 
@@ -150,7 +161,8 @@ pub(crate) async fn all<B>(body: B) -> Result<Bytes, B::Error>
 where
     B: Body<Data = Bytes>,
 {
-    Ok(body.collect().await?.to_bytes())
+    let collected = soon(LONG, "the body's end", body.collect()).await?;
+    Ok(collected.to_bytes())
 }
 
 /// A body that a test feeds as it goes.
