@@ -5,7 +5,7 @@ use std::{
     collections::VecDeque,
     error::Error as StdError,
     fmt,
-    future::{Ready, pending, poll_fn, ready},
+    future::{Pending, Ready, pending, poll_fn, ready},
     hint,
     marker::{PhantomData, PhantomPinned},
     pin::Pin,
@@ -89,8 +89,7 @@ async fn traffic_and_pings_call_only_instances_that_were_told_ready() {
             config().ping_when(PingWhen::Always).build().unwrap(),
             ping::with_service::<(), _, _, _, _>(|mut service: Strict| async move {
                 service.call(()).await?;
-                service.ready().await?.call(()).await?;
-                Ok::<_, BoxError>(())
+                service.ready().await?.call(()).await
             }),
         )
         .layer(strict),
@@ -197,10 +196,7 @@ async fn a_ping_of_a_request_gives_its_permit_back_when_called_off() {
 #[tokio::test(start_paused = true)]
 async fn a_ping_of_a_closure_gives_its_permit_back_when_called_off() {
     a_ping_called_off_gives_its_permit_back(ping::with_service(
-        |mut service: ConcurrencyLimit<Mock>| async move {
-            service.call("ping").await?;
-            Ok::<_, BoxError>(())
-        },
+        |mut service: ConcurrencyLimit<Mock>| async move { service.call("ping").await.map(drop) },
     ))
     .await;
 }
@@ -629,44 +625,68 @@ async fn a_response_that_outlives_its_service_is_woken_by_the_end() {
 
 #[test]
 fn a_response_is_woken_by_an_end_at_the_moment_the_last_service_goes() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()
-        .unwrap();
+    let runtime = idle_runtime();
     let _entered = runtime.enter();
-    let (mut services, mut handles, mut responses) = (Vec::new(), Vec::new(), Vec::new());
-    let mut peers = Vec::new();
-    for _ in 0..8_000 {
-        let (service, peer) = unwatched();
-        handles.push(service.handle());
-        let mut service = Spawn::new(service);
-        assert_ready_ok!(service.poll_ready());
-        let mut response = task::spawn(service.call("hello"));
+    let mut rounds: Vec<_> = (0..ROUNDS).map(|_| calling()).collect();
+    for (_, response) in &mut rounds {
         assert_pending!(response.poll());
-        services.push(service.into_inner());
-        responses.push(response);
-        peers.push(peer);
     }
-    let (closer, dropper) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            for (round, service) in services.into_iter().enumerate() {
-                meet(&dropper, &closer, round);
-                linger(round % 256);
-                drop(service);
-            }
-        });
-        scope.spawn(|| {
-            for (round, handle) in handles.iter().enumerate() {
-                meet(&closer, &dropper, round);
-                linger(255 - round % 256);
-                handle.close();
-            }
-        });
-    });
+    let handles: Vec<_> = rounds.iter().map(|(service, _)| service.handle()).collect();
+    let (mut services, responses): (Vec<_>, Vec<_>) = rounds
+        .into_iter()
+        .map(|(service, response)| (Some(service), response))
+        .unzip();
+    race(
+        |round| drop(services[round].take()),
+        |round| handles[round].close(),
+    );
     for mut response in responses {
         assert!(response.is_woken());
         assert_ready_err!(response.poll());
+    }
+}
+
+#[test]
+fn a_response_first_polled_at_the_moment_of_the_end_is_woken_or_answered() {
+    let runtime = idle_runtime();
+    let _entered = runtime.enter();
+    let (services, mut responses): (Vec<_>, Vec<_>) = (0..ROUNDS).map(|_| calling()).unzip();
+    let mut answered = vec![false; ROUNDS];
+    race(
+        |round| answered[round] = responses[round].poll().is_ready(),
+        |round| services[round].handle().close(),
+    );
+    for (mut response, answered) in responses.into_iter().zip(answered) {
+        if !answered {
+            assert!(response.is_woken());
+            assert_ready_err!(response.poll());
+        }
+    }
+}
+
+#[test]
+fn a_service_polled_at_the_moment_of_the_end_is_woken_or_answered() {
+    let runtime = idle_runtime();
+    let _entered = runtime.enter();
+    let (mut services, handles): (Vec<_>, Vec<_>) = (0..ROUNDS)
+        .map(|_| {
+            let (service, mut peer) = unwatched();
+            peer.allow(0);
+            // The peer stays, or its mock would wake everybody.
+            let handle = (service.handle(), peer);
+            (Spawn::new(service), handle)
+        })
+        .unzip();
+    let mut answered = vec![false; ROUNDS];
+    race(
+        |round| answered[round] = services[round].poll_ready().is_ready(),
+        |round| handles[round].0.close(),
+    );
+    for (mut service, answered) in services.into_iter().zip(answered) {
+        if !answered {
+            assert!(service.is_woken());
+            assert_ready_err!(service.poll_ready());
+        }
     }
 }
 
@@ -1403,7 +1423,7 @@ async fn a_call_that_slips_in_while_an_idle_connection_closes_is_answered() {
             if let Some(mut service) = caller.lock().unwrap().take() {
                 *response.lock().unwrap() = Some(service.call("hello"));
             }
-            Poll::<Result<(), ping::PingError>>::Pending
+            Poll::<Result<(), BoxError>>::Pending
         })
     }));
     let idle_timeout = INTERVAL + PONG_TIMEOUT / 2;
@@ -1440,7 +1460,7 @@ fn every_public_type_is_debug_send_and_sync() {
     type Reply = Ready<Result<(), BoxError>>;
     type Inner = tower::util::BoxCloneSyncService<(), (), BoxError>;
     type Function = fn() -> Reply;
-    type PingOfAFunction = ping::FnPing<fn() -> Ready<Result<(), ping::PingError>>>;
+    type PingOfAFunction = ping::FnPing<Function>;
 
     debug_send_sync::<Heartbeat<Inner>>();
     debug_send_sync::<ResponseFuture<Reply>>();
@@ -1480,6 +1500,47 @@ fn every_public_type_is_debug_send_and_sync() {
     debug_send_sync::<PingOfAFunction>();
     debug_send_sync::<ping::NoneSource>();
     debug_send_sync::<ping::NonePing>();
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn every_public_type_of_the_http_feature_is_debug_send_and_sync() {
+    use tower_heartbeat::http::{
+        CompleteOnBody, HttpPing, HttpPong, HttpSource, TrackedBody, UnexpectedStatus,
+    };
+
+    debug_send_sync::<CompleteOnBody>();
+    debug_send_sync::<TrackedBody<String>>();
+    debug_send_sync::<HttpSource<*const ()>>();
+    debug_send_sync::<HttpPing<(), *const ()>>();
+    debug_send_sync::<HttpPong<Ready<()>>>();
+    debug_send_sync::<UnexpectedStatus>();
+    unpin::<TrackedBody<String>>();
+}
+
+#[cfg(feature = "hyper")]
+#[test]
+fn every_public_type_of_the_hyper_feature_is_debug_send_and_but_for_its_futures_sync() {
+    use tower_heartbeat::hyper::http2::{
+        Connect, ConnectError, Connection, GoAway, Io, MakeFuture, ResponseBody, ResponseFuture,
+        SendError, SendRequest,
+    };
+
+    type Stream = hyper_util::rt::TokioIo<tokio::io::DuplexStream>;
+
+    debug_send_sync::<Connect<fn(), ping::NoneSource, String>>();
+    debug_send_sync::<ConnectError>();
+    debug_send_sync::<GoAway>();
+    debug_send_sync::<Io<Stream>>();
+    debug_send_sync::<SendError>();
+    debug_send_sync::<SendRequest<String>>();
+    debug_send_sync::<Connection<Stream, String, hyper_util::rt::TokioExecutor>>();
+    debug_send_sync::<ResponseBody>();
+    // hyper's own future, and what a connector returns, need not be `Sync`.
+    debug_send::<MakeFuture<String>>();
+    debug_send::<ResponseFuture>();
+    unpin::<ResponseBody>();
+    unpin::<SendRequest<String>>();
 }
 
 #[test]
@@ -1589,6 +1650,56 @@ impl FarEnd for Peer {
     }
 }
 
+/// A service whose peer never answers, and a call through it that nobody polled yet.
+fn calling() -> (Heartbeat<Unanswered>, task::Spawn<NoAnswer>) {
+    let layer = HeartbeatLayer::new(config().build().unwrap(), ping::none());
+    let mut service = layer.layer(Unanswered);
+    let response = task::spawn(service.call(()));
+    (service, response)
+}
+
+/// A runtime for drivers that nobody runs.
+fn idle_runtime() -> tokio::runtime::Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_time().build().unwrap()
+}
+
+const ROUNDS: usize = 5_000;
+
+/// Has two threads do one thing each at nearly the same time, in either order, many times.
+fn race<L, R>(mut left: L, mut right: R)
+where
+    L: FnMut(usize) + Send,
+    R: FnMut(usize) + Send,
+{
+    let (here, there) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let _leave = Leave(&here);
+            for round in 0..ROUNDS {
+                meet(&here, &there, round);
+                linger(round % 256);
+                left(round);
+            }
+        });
+        let _leave = Leave(&there);
+        for round in 0..ROUNDS {
+            meet(&there, &here, round);
+            linger(255 - round % 256);
+            right(round);
+        }
+    });
+}
+
+/// A thread that panics must not keep the other one waiting.
+struct Leave<'a>(&'a AtomicUsize);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.store(usize::MAX, Ordering::Release);
+    }
+}
+
 /// Returns on two threads at nearly the same time.
 fn meet(me: &AtomicUsize, other: &AtomicUsize, round: usize) {
     me.store(round + 1, Ordering::Release);
@@ -1632,6 +1743,9 @@ fn told<E: fmt::Debug>(error: &Error<E>) -> (Failure, Stage) {
 
 fn debug_send_sync<T: fmt::Debug + Send + Sync>() {}
 
+#[cfg(feature = "hyper")]
+fn debug_send<T: fmt::Debug + Send>() {}
+
 fn unpin<T: Unpin>() {}
 
 /// The inherent constant shadows the trait's where its bound holds.
@@ -1651,7 +1765,7 @@ impl<T: Clone> IsClone<T> {
 struct Pinned(PhantomPinned);
 
 impl Future for Pinned {
-    type Output = Result<(), ping::PingError>;
+    type Output = Result<(), BoxError>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Pending
@@ -1751,6 +1865,26 @@ impl Service<()> for Scripted {
 
     fn call(&mut self, (): ()) -> Self::Future {
         ready(Ok(()))
+    }
+}
+
+type NoAnswer = ResponseFuture<Pending<Result<(), Refused>>>;
+
+/// A service that is always ready and never answers.
+#[derive(Clone, Copy)]
+struct Unanswered;
+
+impl Service<()> for Unanswered {
+    type Response = ();
+    type Error = Refused;
+    type Future = Pending<Result<(), Refused>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        pending()
     }
 }
 
