@@ -45,7 +45,8 @@ use crate::{
 /// once where there is a tokio runtime, otherwise when the service is first polled, which has to be
 /// in one. All limits count from then.
 /// Limits (`ConcurrencyLimit`, `RateLimit`, `LoadShed`) belong outside: below, they would starve
-/// the pings.
+/// the pings, and a call that is held back would keep its place in their queue before the ping that
+/// it waits for.
 ///
 /// At the end of a connection the layer fails what is in flight and drops its own clone of the
 /// service. The transport itself is closed by the adapter that knows it

@@ -195,8 +195,13 @@ async fn pings_stop_and_do_no_harm_while_the_peer_leaves() {
     let (_line, client, mut server) = connected().await;
     let call = spawn(&client, get("/slow?30"));
     sleep(secs(2)).await;
+    let (pings, pongs) = (client.handle().pings(), client.handle().pongs());
+    assert!(pongs > 0);
     server.leave();
     let response = call.await.expect("no panic").expect("an answer");
     assert_eq!(all(response.into_body()).await.expect("a body"), "at last");
     assert_eq!(ended(&client.handle()).await, Failure::Transport);
+    // The one that met the GOAWAY was the last, and got no answer.
+    assert_eq!(client.handle().pings(), pings + 1);
+    assert_eq!(client.handle().pongs(), pongs);
 }

@@ -10,6 +10,7 @@ use tower_heartbeat::{Config, Failure, HeartbeatError, Stage};
 
 use super::support::{
     client::{Client, ResponseBody, connect_without_pings, data, get, send, spawn},
+    eventually,
     line::Line,
     millis, secs,
     server::Server,
@@ -48,7 +49,7 @@ fn assert_timed_out(error: &HeartbeatError, stage: Stage) {
 }
 
 /// A call, a body and the service on one connection, whose peer freezes.
-async fn everything_says_pong_timeout(line: Line, mut client: Client) {
+async fn everything_says_pong_timeout(line: Line, mut client: Client, server: &Server) {
     let Some(mut body) = streaming(&mut client).await else {
         return;
     };
@@ -61,6 +62,12 @@ async fn everything_says_pong_timeout(line: Line, mut client: Client) {
         error
     });
     let call = spawn(&client, get("/never"));
+    let handle = client.handle();
+    let there = || server.seen.requests() == 2 || handle.failure().is_some();
+    eventually(secs(60), "the call is there", there).await;
+    if handle.failure().is_some() {
+        return;
+    }
     line.freeze();
 
     let (call, body) = tokio::join!(call, body);
@@ -85,9 +92,9 @@ async fn streaming(client: &mut Client) -> Option<ResponseBody> {
 
 #[tokio::test(start_paused = true)]
 async fn its_timeout_is_a_pong_timeout_for_call_body_and_service() {
-    let (line, client, _server) = connected(secs(2), secs(1)).await;
+    let (line, client, server) = connected(secs(2), secs(1)).await;
     let handle = client.handle();
-    everything_says_pong_timeout(line, client).await;
+    everything_says_pong_timeout(line, client, &server).await;
     let error = handle.error().expect("it ended");
     assert_timed_out(&error, Stage::NotSent);
     assert!(error.source().is_some());
@@ -113,9 +120,9 @@ async fn its_timeout_is_a_pong_timeout_whichever_task_is_first() {
         let mut connections = JoinSet::new();
         for _ in 0..20 {
             connections.spawn(async {
-                let (line, client, _server) = connected(INTERVAL, TIMEOUT).await;
+                let (line, client, server) = connected(INTERVAL, TIMEOUT).await;
                 let handle = client.handle();
-                everything_says_pong_timeout(line, client).await;
+                everything_says_pong_timeout(line, client, &server).await;
                 assert_eq!(handle.failure(), Some(Failure::PongTimeout));
             });
         }

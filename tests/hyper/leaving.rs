@@ -1,13 +1,15 @@
 //! What a graceful GOAWAY does to calls that come too late, and to the limits.
 
+use std::error::Error as StdError;
+
 use tokio::{
     io::duplex,
     time::{Instant, sleep},
 };
-use tower_heartbeat::{BoxError, Config, Failure, Stage, State};
+use tower_heartbeat::{BoxError, Config, Failure, Stage, State, hyper::http2::GoAway};
 
 use super::support::{
-    client::{CallError, all, connect, get, send, spawn},
+    client::{CallError, all, connect, ended, get, send, spawn},
     found,
     frames::{END_STREAM, Frames, NO_ERROR},
     millis, secs,
@@ -103,4 +105,35 @@ async fn calls_that_a_graceful_one_refuses_fail_while_others_go_on() {
     assert_eq!(client.handle().state(), State::Closing);
     let body = taken.await.expect("no panic").expect("a body");
     assert_eq!(body.len(), 100 * "frame".len());
+
+    // What it said is the reason of the end, too.
+    assert_eq!(ended(&client.handle()).await, Failure::Transport);
+    let error = client.handle().error().expect("it ended");
+    let go_away = error.source().expect("a cause").downcast_ref::<GoAway>();
+    assert_eq!(go_away.expect("the GOAWAY").code(), NO_ERROR);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_under_way_when_a_leaving_peer_dies_may_have_been_acted_on() {
+    let (near, far) = duplex(64 * 1024);
+    let mut server = Server::start(far);
+    let mut client = connect(near, patient()).await;
+    let call = spawn(&client, get("/never"));
+    sleep(millis(10)).await;
+    server.leave();
+    sleep(millis(10)).await;
+    assert_refused(
+        send(&mut client, get("/hello"))
+            .await
+            .expect_err("it leaves"),
+    );
+    assert_eq!(client.handle().state(), State::Closing);
+    server.kill();
+    let error = soon(secs(1), "the end", call).await.expect("no panic");
+    let error: BoxError = error.expect_err("it died").into();
+    assert_eq!(
+        found(&*error),
+        Some((Failure::Transport, Stage::AwaitingResponse)),
+        "{error:?}"
+    );
 }

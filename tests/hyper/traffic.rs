@@ -211,10 +211,12 @@ async fn frames_of_a_body_count_on_any_service_of_http() {
     }
     assert_eq!((handle.state(), handle.pings()), (State::Alive, 0));
 
+    let begin = Instant::now();
     let error = data(&mut body)
         .await
         .expect("an error")
         .expect_err("it is quiet");
+    assert!(begin.elapsed() <= millis(1_003), "{:?}", begin.elapsed());
     assert_eq!(told(&error), Some((Failure::PongTimeout, Stage::Streaming)));
     let late = Ok(Bytes::from_static(b"too late"));
     feeder.send(late).await.expect("it is taken");
