@@ -213,6 +213,11 @@ impl HeartbeatError {
         HeartbeatError { cause, stage }
     }
 
+    #[cfg(feature = "hyper")]
+    pub(crate) fn at(self, stage: Stage) -> Self {
+        HeartbeatError { stage, ..self }
+    }
+
     /// Finds the heartbeat's error in `error` or in what caused it.
     ///
     /// It follows [`source`](std::error::Error::source) and also looks into [`io::Error`], whose

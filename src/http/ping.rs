@@ -164,10 +164,17 @@ where
         // The head is the sign of life. What is there of a body is read, so that a stream that is
         // complete need not be reset; the rest goes with it.
         let mut body = pin!(response.into_body());
-        while let Poll::Ready(Some(Ok(_))) = body.as_mut().poll_frame(cx) {}
+        for _ in 0..MOST_FRAMES {
+            let Poll::Ready(Some(Ok(_))) = body.as_mut().poll_frame(cx) else {
+                break;
+            };
+        }
         Poll::Ready(Ok(()))
     }
 }
+
+/// A body that is always ready must not hold the driver, which has no budget of tokio's to stop it.
+const MOST_FRAMES: usize = 16;
 
 /// A peer that resets the ping's stream (an overloaded one refuses it) has answered.
 #[cfg(feature = "hyper")]

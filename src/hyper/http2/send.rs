@@ -16,7 +16,10 @@ use super::{
     goaway::h2_error,
     wire::{Until, Wire},
 };
-use crate::{error::HeartbeatError, wakers::Key};
+use crate::{
+    error::{HeartbeatError, Stage},
+    wakers::Key,
+};
 
 /// hyper's HTTP/2 `SendRequest` as a tower service. Made by [`handshake`](super::handshake).
 ///
@@ -55,7 +58,7 @@ where
             Poll::Ready(Err(error)) => self
                 .wire
                 .poll_why(&mut self.waiting, cx)
-                .map(|()| Err(SendError::Refused(self.wire.unsent(error)))),
+                .map(|()| Err(SendError::Refused(self.wire.reason(error, Stage::NotSent)))),
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         }
@@ -135,6 +138,9 @@ pub enum SendError {
     /// [`Stage::NotSent`](crate::Stage::NotSent), and
     /// [`HeartbeatError::find`](crate::HeartbeatError::find) finds it.
     Refused(HeartbeatError),
+    /// hyper gave the request up with its connection and doesn't say whether it had gone out: its
+    /// stage is [`Stage::AwaitingResponse`](crate::Stage::AwaitingResponse).
+    GivenUp(HeartbeatError),
     /// hyper's error.
     Failed(hyper::Error),
 }
@@ -143,6 +149,7 @@ impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             SendError::Refused(_) => "request was not taken",
+            SendError::GivenUp(_) => "request was given up",
             SendError::Failed(_) => "request failed",
         })
     }
@@ -151,7 +158,7 @@ impl fmt::Display for SendError {
 impl std::error::Error for SendError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            SendError::Refused(error) => Some(error),
+            SendError::Refused(error) | SendError::GivenUp(error) => Some(error),
             SendError::Failed(error) => Some(error),
         }
     }
@@ -164,8 +171,8 @@ pub(super) enum Origin {
     Stream,
     /// The peer leaves and did not take this request.
     Refusal,
-    /// The connection future is over, and hyper dropped the request with it: where it waited for a
-    /// free stream, so that no part of it was written.
+    /// hyper dropped the request: with the connection future, where it waited for a free stream,
+    /// but just so when a body of its user panics or the runtime shuts down, when it may be out.
     Dropped,
     /// The connection future is over.
     Connection,
@@ -215,12 +222,12 @@ async fn settle(wire: &Wire, error: hyper::Error, unsent: bool) -> SendError {
         Origin::Dropped => {
             wire.settled(Until::WhyIsKnown).await;
             if wire.knows_why() {
-                return SendError::Refused(wire.unsent(error));
+                return SendError::GivenUp(wire.reason(error, Stage::AwaitingResponse));
             }
         }
         Origin::Connection | Origin::Io if unsent => {
             wire.settled(Until::WhyIsKnown).await;
-            return SendError::Refused(wire.unsent(error));
+            return SendError::Refused(wire.reason(error, Stage::NotSent));
         }
         Origin::Connection => wire.settled(Until::WhyIsKnown).await,
         Origin::Io => wire.settled(Until::LinkHasEnded).await,

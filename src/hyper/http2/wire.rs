@@ -127,6 +127,18 @@ impl Wire {
     /// Tells the link that the peer takes no more requests, and returns what the one is told that
     /// it did not take.
     pub(super) fn refuse(&self, error: hyper::Error) -> HeartbeatError {
+        self.leave_by(error, Stage::NotSent)
+    }
+
+    /// Why the connection ended, as far as is known, for a request that had got to `stage`.
+    pub(super) fn reason(&self, error: hyper::Error, stage: Stage) -> HeartbeatError {
+        match self.link.get() {
+            Some(link) if link.status() >= status::LEAVING => link.refusal().at(stage),
+            Some(_) | None => self.leave_by(error, stage),
+        }
+    }
+
+    fn leave_by(&self, error: hyper::Error, stage: Stage) -> HeartbeatError {
         let cause = Cause {
             source: Some(GoAway::unwrap_or(error)),
             ..Cause::new(Failure::Transport)
@@ -134,15 +146,7 @@ impl Wire {
         if let Some(link) = self.link.get() {
             link.leave(cause.clone());
         }
-        HeartbeatError::shared(Arc::new(cause), Stage::NotSent)
-    }
-
-    /// What a request is told that was never written: why the connection ended, as far as known.
-    pub(super) fn unsent(&self, error: hyper::Error) -> HeartbeatError {
-        match self.link.get() {
-            Some(link) if link.status() >= status::LEAVING => link.refusal(),
-            Some(_) | None => self.refuse(error),
-        }
+        HeartbeatError::shared(Arc::new(cause), stage)
     }
 
     fn is_settled(&self, until: Until) -> bool {
