@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     config::{Config, Evidence},
     error::{Cause, Failure, HeartbeatError, Stage},
-    link::{Link, in_flight, signal, status},
+    link::{Link, in_flight, status},
     moment::Moment,
     rtt::Rtt,
     wakers::Key,
@@ -56,7 +56,7 @@ impl Handle {
             Some(Failure::Closed) => State::Closed,
             Some(_) => State::Dead,
             None if self.link.status() == status::LEAVING => State::Closing,
-            None if self.link.figures().suspect => State::Suspect,
+            None if self.link.is_suspect() => State::Suspect,
             None => State::Alive,
         }
     }
@@ -96,62 +96,63 @@ impl Handle {
     /// Returns the round-trip times of the pings, `None` before the first pong.
     #[must_use]
     pub fn rtt(&self) -> Option<Rtt> {
-        self.link.figures().rtt
+        self.link.rtt()
     }
 
     /// Returns when the last sign of life came in: to the precision of a
     /// [tick](Config::tick), and at first the moment when the connection was wrapped.
     #[must_use]
     pub fn last_heard(&self) -> Instant {
-        let unstamped = self.link.peek_signals() & signal::HEARD != 0
-            && self.link.config.evidence == Evidence::AnyTraffic;
-        let heard_at = if unstamped {
-            self.link.clock.now()
+        let clock = self.link.hub.clock;
+        let unstamped =
+            self.link.is_just_heard() && self.link.config().evidence == Evidence::AnyTraffic;
+        clock.instant_or_origin(if unstamped {
+            clock.now()
         } else {
-            self.link.figures().heard_at
-        };
-        self.link.clock.instant_or_origin(heard_at)
+            self.link.heard_at()
+        })
     }
 
     /// Returns how long no request has been in flight: zero while one is.
     #[must_use]
     pub fn idle_for(&self) -> Duration {
-        let used = self.link.peek_signals() & signal::USED != 0;
-        if used || self.in_flight() > 0 {
+        if self.link.is_just_used() || self.in_flight() > 0 {
             return Duration::ZERO;
         }
-        let idle_since: Option<Moment> = self.link.figures().idle_since;
-        idle_since.map_or(Duration::ZERO, |since| self.link.clock.now().since(since))
+        let idle_since: Option<Moment> = self.link.idle_since();
+        idle_since.map_or(Duration::ZERO, |since| {
+            self.link.hub.clock.now().since(since)
+        })
     }
 
     /// Returns how many requests are in flight. Pings don't count.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        in_flight(&self.link).unwrap_or(0)
+        in_flight(&self.link)
     }
 
     /// Returns how many pings went out.
     #[must_use]
     pub fn pings(&self) -> u64 {
-        self.link.figures().pings
+        self.link.pings().into()
     }
 
     /// Returns how many pongs came in.
     #[must_use]
     pub fn pongs(&self) -> u64 {
-        self.link.figures().pongs
+        self.link.pongs().into()
     }
 
     /// Returns how many pong waits in a row have passed without a sign of life.
     #[must_use]
     pub fn missed(&self) -> u32 {
-        self.link.figures().missed
+        self.link.missed()
     }
 
     /// Returns the connection's settings.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.link.config
+        self.link.config()
     }
 
     /// Pings the peer at once, whatever [`PingWhen`](crate::PingWhen) says, and returns the
@@ -172,20 +173,18 @@ impl Handle {
     ///
     /// Dropping the future doesn't call the ping off.
     pub async fn ping_now(&self) -> Result<Duration, HeartbeatError> {
-        let before = {
-            let figures = self.link.figures();
-            if !figures.can_ping {
-                return Err(HeartbeatError::new(Failure::Unsupported, Stage::NotSent));
-            }
-            figures.pongs
-        };
+        if !self.link.can_ping() {
+            return Err(HeartbeatError::new(Failure::Unsupported, Stage::NotSent));
+        }
+        let before = self.link.pongs();
         self.link.want_ping();
         let mut waiter = Waiter::new(&self.link);
         poll_fn(|cx| {
             waiter.poll(cx, |link| {
-                let figures = *link.figures();
-                match figures.rtt {
-                    Some(rtt) if figures.pongs > before => Some(Ok(rtt.last())),
+                // The count first: whoever sees it sees its round trip.
+                let answered = link.pongs() != before;
+                match link.rtt() {
+                    Some(rtt) if answered => Some(Ok(rtt.last())),
                     Some(_) | None if link.status() >= status::LEAVING => Some(Err(link.refusal())),
                     Some(_) | None => None,
                 }

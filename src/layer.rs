@@ -7,12 +7,15 @@ use tower_layer::Layer;
 use crate::{
     completion::CompleteOnResponse,
     config::Config,
-    driver::Driver,
+    driver::{BoxPinger, Driver, Pinned},
+    fleet::Fleets,
     handle::Handle,
+    hub::Hub,
+    inbox::Inbox,
     link::{Link, Users},
     ping::{Ping, PingSource},
     service::Heartbeat,
-    spawn::{Launch, Spawner, Task},
+    spawn::Spawner,
 };
 
 /// Wraps connection-level services in a [`Heartbeat`].
@@ -41,9 +44,14 @@ use crate::{
 /// # }
 /// ```
 ///
-/// Each wrapped service is one connection with a driver of its own. The driver is spawned at
-/// once where there is a tokio runtime, otherwise when the service is first polled, which has to be
-/// in one. All limits count from then.
+/// Each wrapped service is one connection. One driver watches all those of a layer (and of its
+/// clones) in one runtime; it is spawned with the first of them and ends with the last. A service
+/// that is wrapped outside of a tokio runtime is watched from its first poll on, which has to be in
+/// one, and together with all others that were; all its limits count from then.
+///
+/// Connections that are made together don't ping together: a layer's first connection is first
+/// pinged one `interval` after it was wrapped, every further one some part of the interval earlier.
+///
 /// Limits (`ConcurrencyLimit`, `RateLimit`, `LoadShed`) belong outside: below, they would starve
 /// the pings, and a call that is held back would keep its place in their queue before the ping that
 /// it waits for.
@@ -55,14 +63,13 @@ use crate::{
 ///
 /// # Clone
 ///
-/// Clones share the settings and nothing else; each wrapped service is its own connection.
+/// Clones share the settings and the driver; each wrapped service is its own connection.
 #[doc(alias = "keepalive")]
 #[derive(Clone)]
 pub struct HeartbeatLayer<P, C = CompleteOnResponse> {
-    config: Arc<Config>,
+    fleets: Arc<Fleets>,
     source: P,
     completion: C,
-    spawner: Spawner,
     on_connect: Option<OnConnect>,
 }
 
@@ -73,10 +80,9 @@ impl<P> HeartbeatLayer<P> {
     #[must_use]
     pub fn new(config: Config, source: P) -> Self {
         HeartbeatLayer {
-            config: Arc::new(config),
+            fleets: Arc::new(Fleets::new(Arc::new(config), Spawner::default())),
             source,
             completion: CompleteOnResponse,
-            spawner: Spawner::default(),
             on_connect: None,
         }
     }
@@ -89,10 +95,9 @@ impl<P, C> HeartbeatLayer<P, C> {
     #[must_use]
     pub fn completion<D>(self, completion: D) -> HeartbeatLayer<P, D> {
         HeartbeatLayer {
-            config: self.config,
+            fleets: self.fleets,
             source: self.source,
             completion,
-            spawner: self.spawner,
             on_connect: self.on_connect,
         }
     }
@@ -126,10 +131,11 @@ impl<P, C> HeartbeatLayer<P, C> {
         }
     }
 
-    /// Has `spawn` run the drivers, with a call for each connection when its service is wrapped;
-    /// `hyper::http2::Connect` also gives it the task that drives the connection.
+    /// Has `spawn` run the driver of the layer's connections, with a call when the first of them is
+    /// wrapped, and again if the driver has ended by the time of another one;
+    /// `hyper::http2::Connect` also gives it the tasks that drive connections.
     ///
-    /// The driver needs tokio's time. One that is dropped ends its connection with
+    /// The driver needs tokio's time. One that is dropped ends its connections with
     /// [`Failure::MonitorGone`](crate::Failure::MonitorGone).
     ///
     /// ```
@@ -147,8 +153,10 @@ impl<P, C> HeartbeatLayer<P, C> {
     where
         F: Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync + 'static,
     {
+        let config = Arc::clone(&self.fleets.config);
+        let spawner = Spawner::Custom(Arc::new(spawn));
         HeartbeatLayer {
-            spawner: Spawner::Custom(Arc::new(spawn)),
+            fleets: Arc::new(Fleets::new(config, spawner)),
             ..self
         }
     }
@@ -156,11 +164,12 @@ impl<P, C> HeartbeatLayer<P, C> {
     /// Returns the layer's settings.
     #[must_use]
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.fleets.config
     }
 
-    /// Wraps `inner` and returns its driver, for those who spawn it themselves: on a `LocalSet`,
-    /// say, or beside other work in one task.
+    /// Wraps `inner` and returns a driver for this one connection, for those who spawn it
+    /// themselves: on a `LocalSet`, say, or beside other work in one task. Its pings need not be
+    /// `Send`.
     ///
     /// ```
     /// # use tower_heartbeat::{Config, HeartbeatLayer, ping};
@@ -180,35 +189,33 @@ impl<P, C> HeartbeatLayer<P, C> {
         P: PingSource<S>,
         C: Clone,
     {
-        let (link, driver) = self.attach(&inner);
-        let users = Users::new(link);
+        let inbox = Arc::new(Inbox::new());
+        let config = Arc::clone(&self.fleets.config);
+        let hub = Hub::new(config, self.fleets.clock, Arc::clone(&inbox));
+        let (link, ping) = self.attach(&inner, Arc::new(hub));
+        let users = Users::new(Arc::clone(&link));
         (
             Heartbeat::new(inner, users, self.completion.clone()),
-            driver,
+            Driver::new(link, inbox, ping),
         )
     }
 
     /// Has `task` run where the drivers do; where that is nowhere, it is dropped.
     #[cfg(feature = "hyper")]
-    pub(crate) fn spawn(&self, task: Task) {
-        let launch = Launch {
-            task,
-            spawner: self.spawner.clone(),
-        };
-        drop(launch.try_now());
+    pub(crate) fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.fleets.spawner.spawn(task);
     }
 
-    fn attach<S>(&self, inner: &S) -> (Arc<Link>, Driver<P::Ping>)
+    fn attach<S>(&self, inner: &S, hub: Arc<Hub>) -> (Arc<Link>, Option<P::Ping>)
     where
         P: PingSource<S>,
     {
         let ping = self.source.attach(inner);
-        let link = Arc::new(Link::new(Arc::clone(&self.config), ping.is_some()));
+        let link = Arc::new(Link::new(hub, ping.is_some()));
         if let Some(hook) = &self.on_connect {
             hook(&Handle::new(Arc::clone(&link)));
         }
-        let driver = Driver::new(Arc::clone(&link), ping);
-        (link, driver)
+        (link, ping)
     }
 }
 
@@ -222,15 +229,20 @@ where
     type Service = Heartbeat<S, C>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        let (link, driver) = self.attach(&inner);
-        let task: Task = Box::pin(driver);
-        let users = Users::new(link);
-        let launch = Launch {
-            task,
-            spawner: self.spawner.clone(),
+        let users = if self.fleets.spawner.is_here() {
+            let fleet = self.fleets.here();
+            let (link, ping) = self.attach(&inner, Arc::clone(&fleet.hub));
+            let users = Users::new(Arc::clone(&link));
+            fleet.watch(link, Box::new(Pinned::new(ping)));
+            users
+        } else {
+            let strays = self.fleets.strays();
+            let (link, ping) = self.attach(&inner, Arc::clone(&strays.hub));
+            let users = Users::new(link);
+            let pinger: BoxPinger = Box::new(Pinned::new(ping));
+            users.launch_later(self.fleets.launch(strays, pinger));
+            users
         };
-        // The users are in place before the driver runs, or it would find itself abandoned.
-        users.launch_or_keep(launch);
         Heartbeat::new(inner, users, self.completion.clone())
     }
 }
@@ -238,8 +250,7 @@ where
 impl<P, C> fmt::Debug for HeartbeatLayer<P, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HeartbeatLayer")
-            .field("config", &self.config)
-            .field("spawner", &self.spawner)
+            .field("fleets", &self.fleets)
             .finish_non_exhaustive()
     }
 }

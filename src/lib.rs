@@ -99,12 +99,15 @@ mod completion;
 mod config;
 mod driver;
 mod error;
+mod fleet;
 mod future;
 mod handle;
 #[cfg(feature = "http")]
 pub mod http;
+mod hub;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+mod inbox;
 mod layer;
 mod link;
 mod liveness;
@@ -112,7 +115,9 @@ mod moment;
 pub mod ping;
 mod rtt;
 mod service;
+mod signals;
 mod spawn;
+mod sync;
 mod wakers;
 
 pub use completion::{CompleteOnResponse, TrackCompletion};

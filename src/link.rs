@@ -3,50 +3,55 @@
 //! Traffic writes evidence, the driver reads it and writes the verdict, everybody reads the
 //! verdict. The link never holds anything that keeps the connection alive: services hold
 //! [`Users`], futures and bodies a [`Shard`](in_flight::Shard), and those hold the link.
+//!
+//! There may be a million of them, nearly all idle, so what most don't need is made when needed.
 
 mod in_flight;
+mod rare;
+mod record;
 
 use std::{
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
-    task::Context,
+    task::{Context, Wake},
 };
+
+use once_cell::race::OnceBox;
 
 pub use in_flight::InFlight;
 pub(crate) use in_flight::{Users, in_flight, is_abandoned};
-
-use futures_util::task::AtomicWaker;
+pub(crate) use rare::Launch;
+use rare::{Hook, Hooks, Rare};
+use record::{Bits, CAN_PING, HAS_RTT, LONG_RTT, Record, SUSPECT};
 use tracing::Span;
 
 use crate::{
     config::Config,
     error::{Cause, Failure, HeartbeatError, Stage, panic_message},
-    liveness::Standing,
-    moment::{Clock, Moment},
+    hub::Hub,
+    liveness::{Liveness, Rest, Standing},
+    moment::Moment,
     rtt::Rtt,
-    wakers::{Key, WakerSet},
+    signals::{self, Signals},
+    wakers::Key,
 };
 
 pub(crate) struct Link {
-    pub(crate) config: Arc<Config>,
-    pub(crate) clock: Clock,
-    pub(crate) span: Span,
+    pub(crate) hub: Arc<Hub>,
+    rare: OnceBox<Rare>,
+    record: Record,
+    bits: Bits,
+    /// Its place with the driver; `NO_ID` before and after it has one.
+    id: AtomicU32,
     status: AtomicU8,
-    signals: AtomicU8,
-    cause: OnceLock<Arc<Cause>>,
-    /// Why it takes no more calls, where that came from outside the machine. Not yet its end.
-    departure: OnceLock<Arc<Cause>>,
-    driver: AtomicWaker,
-    /// Held `poll_ready` calls and whoever waits on a handle; futures in flight wait in shards.
-    waiters: WakerSet,
-    hooks: Mutex<Hooks>,
-    figures: Mutex<Figures>,
-    parties: Mutex<in_flight::Parties>,
+    signals: Signals,
 }
+
+const NO_ID: u32 = u32::MAX;
 
 /// How a new call is treated. The order matters: a link only ever moves past `LEAVING` upwards.
 pub(crate) mod status {
@@ -59,62 +64,41 @@ pub(crate) mod status {
     pub(crate) const ENDED: u8 = 5;
 }
 
-/// What others tell the driver. `ARMED` is the driver's own bit: it sleeps past the next tick, so
-/// the first signal has to wake it.
-pub(crate) mod signal {
-    pub(crate) const HEARD: u8 = 1;
-    pub(crate) const USED: u8 = 2;
-    pub(crate) const PING_WANTED: u8 = 4;
-    pub(crate) const ARMED: u8 = 8;
-}
-
-/// What the driver publishes for handles.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Figures {
-    pub(crate) can_ping: bool,
-    pub(crate) heard_at: Moment,
-    pub(crate) idle_since: Option<Moment>,
-    pub(crate) rtt: Option<Rtt>,
-    pub(crate) missed: u32,
-    pub(crate) pings: u64,
-    pub(crate) pongs: u64,
-    pub(crate) suspect: bool,
-}
-
-type Hook = Box<dyn FnOnce(&HeartbeatError) + Send>;
-
-enum Hooks {
-    Waiting(Vec<Hook>),
-    Ran,
-}
-
 impl Link {
-    pub(crate) fn new(config: Arc<Config>, can_ping: bool) -> Link {
-        let clock = Clock::start();
-        let now = clock.now();
-        Link {
-            config,
-            clock,
-            span: tracing::info_span!(parent: None, "heartbeat", id = next_id()),
+    pub(crate) fn new(hub: Arc<Hub>, can_ping: bool) -> Link {
+        let now = hub.clock.now();
+        let link = Link {
+            hub,
+            rare: OnceBox::new(),
+            record: Record::new(now),
+            bits: Bits::new(if can_ping { CAN_PING } else { 0 }),
+            id: AtomicU32::new(NO_ID),
             status: AtomicU8::new(status::OPEN),
-            signals: AtomicU8::new(0),
-            cause: OnceLock::new(),
-            departure: OnceLock::new(),
-            driver: AtomicWaker::new(),
-            waiters: WakerSet::new(),
-            hooks: Mutex::new(Hooks::Waiting(Vec::new())),
-            figures: Mutex::new(Figures {
-                can_ping,
-                heard_at: now,
-                idle_since: Some(now),
-                rtt: None,
-                missed: 0,
-                pings: 0,
-                pongs: 0,
-                suspect: false,
-            }),
-            parties: Mutex::new(in_flight::Parties::Users(Weak::new())),
+            signals: Signals::new(),
+        };
+        let span = tracing::info_span!(parent: None, "heartbeat", id = rare::next_id());
+        if !span.is_disabled() {
+            link.rare().enter(span);
         }
+        link
+    }
+
+    #[inline]
+    pub(crate) fn config(&self) -> &Config {
+        &self.hub.config
+    }
+
+    fn rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    fn rare_if_any(&self) -> Option<&Rare> {
+        self.rare.get()
+    }
+
+    /// The connection's span; a disabled one if nobody listens.
+    pub(crate) fn span(&self) -> Span {
+        self.rare_if_any().map_or_else(Span::none, Rare::span)
     }
 
     /// One relaxed load: what `poll_ready` and `call` ask on the hot path.
@@ -134,7 +118,7 @@ impl Link {
     #[inline]
     pub(crate) fn ended(&self) -> Option<&Arc<Cause>> {
         if self.status() == status::ENDED {
-            self.cause.get()
+            self.rare_if_any()?.cause.get()
         } else {
             None
         }
@@ -142,10 +126,12 @@ impl Link {
 
     /// What a new call is told on a connection that takes no more.
     pub(crate) fn refusal(&self) -> HeartbeatError {
-        let cause = match self.cause.get().or_else(|| self.departure.get()) {
+        let rare = self.rare_if_any();
+        let cause = rare.and_then(|rare| rare.cause.get().or_else(|| rare.departure.get()));
+        let cause = match cause {
             Some(cause) => Arc::clone(cause),
             None => Arc::new(self.with_figures(Cause {
-                waited: self.config.idle_timeout.unwrap_or_default(),
+                waited: self.config().idle_timeout.unwrap_or_default(),
                 ..Cause::new(Failure::IdleTimeout)
             })),
         };
@@ -154,80 +140,173 @@ impl Link {
 
     #[inline]
     pub(crate) fn heard(&self) {
-        self.signal(signal::HEARD);
+        self.signal(signals::HEARD);
     }
 
     #[inline]
     pub(crate) fn used(&self) {
-        self.signal(signal::USED);
+        self.signal(signals::USED);
     }
 
-    /// A load in the common case, where the driver has not looked since the last signal.
     #[inline]
     fn signal(&self, bit: u8) {
-        if self.signals.load(Ordering::Relaxed) & bit == 0 {
-            self.signal_first(bit);
-        }
-    }
-
-    #[cold]
-    fn signal_first(&self, bit: u8) {
-        let before = self.signals.fetch_or(bit, Ordering::AcqRel);
-        if before & signal::ARMED != 0 {
-            self.driver.wake();
+        if self.signals.raise(bit) {
+            self.push();
         }
     }
 
     pub(crate) fn want_ping(&self) {
-        self.signals.fetch_or(signal::PING_WANTED, Ordering::AcqRel);
-        self.driver.wake();
+        if self.signals.raise(signals::PING_WANTED) || self.signals.queue() {
+            self.push();
+        }
     }
 
-    /// Has the driver look at the parties, or find the link ended.
+    /// Has the driver look at this connection: at its parties, its status, its ping.
     pub(crate) fn wake_driver(&self) {
-        self.driver.wake();
+        if self.signals.queue() {
+            self.push();
+        }
+    }
+
+    #[cold]
+    fn push(&self) {
+        let id = self.id.load(Ordering::Relaxed);
+        // Whoever gives it an id looks at it then.
+        if id != NO_ID
+            && let Some(inbox) = self.hub.inbox()
+        {
+            inbox.push(id);
+        }
+    }
+
+    /// From now on signals go to the driver under `id`.
+    pub(crate) fn set_id(&self, id: Option<u32>) {
+        self.id.store(id.unwrap_or(NO_ID), Ordering::Release);
     }
 
     pub(crate) fn take_signals(&self) -> u8 {
-        self.signals.swap(0, Ordering::AcqRel)
+        self.signals.take()
     }
 
-    pub(crate) fn peek_signals(&self) -> u8 {
-        self.signals.load(Ordering::Relaxed)
+    /// Whether a sign of life came that the driver has not looked at.
+    pub(crate) fn is_just_heard(&self) -> bool {
+        self.signals.peek() & signals::HEARD != 0
+    }
+
+    /// The same for a request.
+    pub(crate) fn is_just_used(&self) -> bool {
+        self.signals.peek() & signals::USED != 0
     }
 
     /// Asks to be woken by the first signal. `false` if one is there already.
     pub(crate) fn arm(&self) -> bool {
-        self.signals
-            .compare_exchange(0, signal::ARMED, Ordering::AcqRel, Ordering::Relaxed)
-            .is_ok()
-    }
-
-    pub(crate) fn register_driver(&self, cx: &Context<'_>) {
-        self.driver.register(cx.waker());
+        self.signals.arm()
     }
 
     /// Registers a waiter, who then looks at what it waits for once more.
     pub(crate) fn wait(&self, key: &mut Key, cx: &Context<'_>) {
-        let registered = self.waiters.register(key, cx, || false);
+        let registered = self.rare().waiters.register(key, cx, || false);
         debug_assert!(registered);
     }
 
     pub(crate) fn stop_waiting(&self, key: &mut Key) {
-        self.waiters.remove(key);
+        self.rare().waiters.remove(key);
     }
 
     pub(crate) fn wake_waiters(&self) {
-        self.waiters.wake_all();
+        if let Some(rare) = self.rare_if_any() {
+            rare.waiters.wake_all();
+        }
     }
 
-    pub(crate) fn figures(&self) -> MutexGuard<'_, Figures> {
-        lock(&self.figures)
+    pub(crate) fn can_ping(&self) -> bool {
+        self.bits.has(CAN_PING)
+    }
+
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.bits.has(SUSPECT)
+    }
+
+    pub(crate) fn heard_at(&self) -> Moment {
+        self.record.heard_at()
+    }
+
+    pub(crate) fn idle_since(&self) -> Option<Moment> {
+        self.record.idle_since()
+    }
+
+    pub(crate) fn missed(&self) -> u32 {
+        self.bits.missed()
+    }
+
+    /// How many pings went out; wraps.
+    pub(crate) fn pings(&self) -> u32 {
+        self.record.pings()
+    }
+
+    /// How many pongs came in; wraps.
+    pub(crate) fn pongs(&self) -> u32 {
+        self.record.pongs()
+    }
+
+    pub(crate) fn rtt(&self) -> Option<Rtt> {
+        if !self.bits.has(HAS_RTT) {
+            return None;
+        }
+        if self.bits.has(LONG_RTT) {
+            return lock(&self.rare().long_rtt).as_deref().copied();
+        }
+        Some(self.record.rtt())
+    }
+
+    pub(crate) fn count_ping(&self) {
+        self.record.count_ping();
+    }
+
+    pub(crate) fn count_pong(&self, rtt: Option<Rtt>) {
+        if let Some(rtt) = rtt {
+            self.set_rtt(rtt);
+        }
+        self.record.count_pong();
+    }
+
+    fn set_rtt(&self, rtt: Rtt) {
+        let long = !self.record.set_rtt(rtt);
+        if long {
+            *lock(&self.rare().long_rtt) = Some(Box::new(rtt));
+        }
+        self.bits.set(LONG_RTT, long);
+        self.bits.set(HAS_RTT, true);
+    }
+
+    /// Keeps the machine's figures for handles, and for its next look.
+    pub(crate) fn keep(&self, machine: &Liveness) {
+        self.record.set_heard_at(machine.heard_at());
+        self.record.set_idle_since(machine.idle_since());
+        self.bits.set_missed(machine.missed());
+    }
+
+    pub(crate) fn set_missed(&self, missed: u32) {
+        self.bits.set_missed(missed);
+    }
+
+    /// What was kept of a machine that rests.
+    pub(crate) fn rest(&self, seed: u64, spread: u32) -> Rest {
+        Rest {
+            heard_at: self.heard_at(),
+            idle_since: self.idle_since().unwrap_or(Moment::NEVER),
+            rtt: self.rtt(),
+            unverified: self.status() == status::UNVERIFIED,
+            can_ping: self.can_ping(),
+            pings: self.pings(),
+            seed,
+            spread,
+        }
     }
 
     /// Publishes how new calls are treated, and wakes those who were held if that changed for the better.
     pub(crate) fn publish(&self, standing: Standing) {
-        let soft_limit = self.config.suspect_after.is_some();
+        let soft_limit = self.config().suspect_after.is_some();
         let next = match standing {
             Standing::Well => status::OPEN,
             // Whoever waits for a pong does so through a miss, soft limit or not.
@@ -236,7 +315,8 @@ impl Link {
             Standing::Unverified => status::UNVERIFIED,
             Standing::Leaving => status::LEAVING,
         };
-        self.figures().suspect = matches!(standing, Standing::Suspect { .. });
+        let suspect = matches!(standing, Standing::Suspect { .. });
+        self.bits.set(SUSPECT, suspect);
         if self.raise_to(next) {
             self.wake_waiters();
         }
@@ -246,7 +326,7 @@ impl Link {
     #[cfg(feature = "hyper")]
     pub(crate) fn leave(&self, cause: Cause) {
         let cause = self.with_figures(cause);
-        if self.departure.set(Arc::new(cause)).is_ok() {
+        if self.rare().departure.set(Arc::new(cause)).is_ok() {
             if self.raise_to(status::LEAVING) {
                 self.wake_waiters();
             }
@@ -278,12 +358,16 @@ impl Link {
 
     /// Whether the connection takes no more calls for a reason that came from outside the machine.
     pub(crate) fn is_leaving_by_itself(&self) -> bool {
-        self.status() == status::LEAVING && self.departure.get().is_some()
+        self.status() == status::LEAVING && self.departure().is_some()
+    }
+
+    fn departure(&self) -> Option<&Arc<Cause>> {
+        self.rare_if_any()?.departure.get()
     }
 
     /// The departure has come to pass; it says why.
     pub(crate) fn end_departed(&self) {
-        let cause = match self.departure.get() {
+        let cause = match self.departure() {
             Some(departure) => Cause::clone(departure),
             None => Cause::new(Failure::Transport),
         };
@@ -294,7 +378,8 @@ impl Link {
     /// closed, and the transport before anybody wakes, so whoever wakes finds the cause whatever
     /// the inner service then says.
     pub(crate) fn end(&self, cause: Cause) {
-        let cause = self
+        let rare = self.rare();
+        let cause = rare
             .cause
             .get_or_init(|| Arc::new(self.with_figures(cause)));
         let cause = Arc::clone(cause);
@@ -303,9 +388,9 @@ impl Link {
         }
         self.report(&cause);
         let error = HeartbeatError::shared(cause, Stage::NotSent);
-        let span = self.span.clone();
+        let span = self.span();
         let entered = span.enter();
-        let hooks = std::mem::replace(&mut *lock(&self.hooks), Hooks::Ran);
+        let hooks = std::mem::replace(&mut *lock(&rare.hooks), Hooks::Ran);
         if let Hooks::Waiting(hooks) = hooks {
             for hook in hooks {
                 run(hook, &error);
@@ -324,18 +409,17 @@ impl Link {
         if cause.by_machine {
             return cause;
         }
-        let figures = *self.figures();
         Cause {
-            missed: figures.missed,
-            quiet_for: self.clock.now().since(figures.heard_at),
-            smoothed_rtt: figures.rtt.map(|rtt| rtt.smoothed()),
+            missed: self.missed(),
+            quiet_for: self.hub.clock.now().since(self.heard_at()),
+            smoothed_rtt: self.rtt().map(|rtt| rtt.smoothed()),
             ..cause
         }
     }
 
     /// Runs `hook` at the end, before anybody wakes; at once if the end has been.
     pub(crate) fn on_end(&self, hook: Hook) {
-        let mut hooks = lock(&self.hooks);
+        let mut hooks = lock(&self.rare().hooks);
         match &mut *hooks {
             Hooks::Waiting(waiting) => waiting.push(hook),
             Hooks::Ran => {
@@ -349,7 +433,8 @@ impl Link {
     }
 
     fn report(&self, cause: &Cause) {
-        let _entered = self.span.enter();
+        let span = self.span();
+        let _entered = span.enter();
         let in_good_order = match cause.failure {
             Failure::IdleTimeout | Failure::Closed => true,
             Failure::Transport => cause.source.is_none(),
@@ -387,15 +472,20 @@ impl fmt::Debug for Link {
         };
         f.debug_struct("Link")
             .field("status", &status)
-            .field("cause", &self.cause.get())
+            .field("cause", &self.ended())
             .finish_non_exhaustive()
     }
 }
 
-/// Tells the connections of one process apart.
-fn next_id() -> u64 {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    NEXT.fetch_add(1, Ordering::Relaxed)
+/// Its pings wake the driver through it.
+impl Wake for Link {
+    fn wake(self: Arc<Self>) {
+        self.wake_driver();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.wake_driver();
+    }
 }
 
 /// A hook that panics must not keep those who wait asleep.

@@ -49,6 +49,7 @@
 mod action;
 mod limits;
 mod pings;
+mod rest;
 #[cfg(test)]
 mod tests;
 
@@ -57,6 +58,7 @@ use std::sync::Arc;
 pub(crate) use action::{Action, Ending, Standing};
 use limits::Charge;
 use pings::Pings;
+pub(crate) use rest::Rest;
 
 use crate::{
     config::{Config, Evidence, PingWhen},
@@ -135,15 +137,20 @@ impl Liveness {
         machine
     }
 
-    /// The same connection, if it had begun at `now`.
-    pub(crate) fn begun_at(&self, now: Moment) -> Liveness {
-        let seed = self.pings.map(Pings::seed);
-        Liveness::new(
-            Arc::clone(&self.config),
-            now,
-            seed.is_some(),
-            seed.unwrap_or_default(),
-        )
+    /// The same connection with its first ping brought forward by `part` of the interval, in
+    /// 2^-32: connections that were made together then don't ping together.
+    pub(crate) fn spread(mut self, part: u32) -> Liveness {
+        self.pings = self.pings.map(|pings| {
+            Pings {
+                spread: part,
+                ..pings
+            }
+            .drawn(&self.config)
+        });
+        if let State::Resting { .. } = self.state {
+            self.rest();
+        }
+        self
     }
 
     pub(crate) fn heard_at(&self) -> Moment {
@@ -235,7 +242,7 @@ impl Liveness {
                     self.awake_since = now;
                 }
                 if let Some(pings) = &mut self.pings {
-                    pings.sent(&self.config, now);
+                    pings.went_out(&self.config, now);
                 }
                 self.excused_at = None;
                 self.state = State::Waiting {

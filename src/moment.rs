@@ -12,8 +12,20 @@ pub(crate) struct Moment(u64);
 impl Moment {
     pub(crate) const NEVER: Moment = Moment(u64::MAX);
 
+    pub(crate) const fn from_nanos(nanos: u64) -> Moment {
+        Moment(nanos)
+    }
+
+    pub(crate) const fn as_nanos(self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn after(self, duration: Duration) -> Moment {
         Moment(self.0.saturating_add(nanos(duration)))
+    }
+
+    pub(crate) fn before(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_sub(nanos(duration)))
     }
 
     /// Time from `earlier` to `self`; zero if `earlier` is later.

@@ -32,6 +32,21 @@ impl Rtt {
         }
     }
 
+    /// The opposite of [`figures`](Rtt::figures).
+    pub(crate) fn of([last, min, smoothed, variation]: [Duration; 4]) -> Rtt {
+        Rtt {
+            last,
+            min,
+            smoothed,
+            variation,
+        }
+    }
+
+    /// Last, least, smoothed, variation.
+    pub(crate) fn figures(self) -> [Duration; 4] {
+        [self.last, self.min, self.smoothed, self.variation]
+    }
+
     /// Returns the newest sample.
     #[must_use]
     pub fn last(&self) -> Duration {

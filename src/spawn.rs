@@ -14,27 +14,24 @@ pub(crate) enum Spawner {
     Custom(Arc<dyn Fn(Task) + Send + Sync>),
 }
 
-/// A driver that nobody runs yet.
-pub(crate) struct Launch {
-    pub(crate) task: Task,
-    pub(crate) spawner: Spawner,
-}
+impl Spawner {
+    /// Whether a task can be spawned here and now.
+    pub(crate) fn is_here(&self) -> bool {
+        match self {
+            Spawner::Ambient => runtime::Handle::try_current().is_ok(),
+            Spawner::Custom(_) => true,
+        }
+    }
 
-impl Launch {
-    /// Spawns the driver, or returns it where there is no runtime.
-    pub(crate) fn try_now(self) -> Result<(), Launch> {
-        match &self.spawner {
-            Spawner::Ambient => match runtime::Handle::try_current() {
-                Ok(runtime) => {
-                    drop(runtime.spawn(self.task));
-                    Ok(())
+    /// Spawns `task`, or drops it where there is no runtime.
+    pub(crate) fn spawn(&self, task: Task) {
+        match self {
+            Spawner::Ambient => {
+                if let Ok(runtime) = runtime::Handle::try_current() {
+                    drop(runtime.spawn(task));
                 }
-                Err(_) => Err(self),
-            },
-            Spawner::Custom(spawn) => {
-                spawn(self.task);
-                Ok(())
             }
+            Spawner::Custom(spawn) => spawn(task),
         }
     }
 }

@@ -1,11 +1,14 @@
 //! The wakers of those who wait on one connection.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::PoisonError,
     task::{Context, Waker},
 };
 
 use slab::Slab;
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// A set of wakers behind one short lock.
 ///
@@ -30,7 +33,7 @@ impl Key {
 }
 
 impl WakerSet {
-    pub(crate) const fn new() -> WakerSet {
+    pub(crate) fn new() -> WakerSet {
         WakerSet {
             slots: Mutex::new(Slab::new()),
         }
@@ -77,7 +80,7 @@ impl WakerSet {
         drop(waker);
     }
 
-    /// Wakes everybody who waits. They keep their places.
+    /// Wakes everybody who waits, also after a waker that panics. They keep their places.
     pub(crate) fn wake_all(&self) {
         let woken: Vec<Waker> = self
             .lock()
@@ -85,7 +88,9 @@ impl WakerSet {
             .filter_map(|(_, slot)| slot.take())
             .collect();
         for waker in woken {
-            waker.wake();
+            if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+                tracing::error!("waker panicked");
+            }
         }
     }
 

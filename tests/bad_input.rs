@@ -115,7 +115,7 @@ async fn a_panic_while_a_ping_is_called_off_harms_nobody() {
 async fn a_panic_while_a_pong_is_dropped_is_no_silent_stop() {
     let script = Scripted::new(PanicIn::Drop);
     let (service, _) = wrap(settings(), ping::out_of_band(script));
-    assert_eq!(closed(&service.handle()).await, Failure::MonitorGone);
+    assert_eq!(closed(&service.handle()).await, Failure::PingFailed);
 }
 
 #[test]

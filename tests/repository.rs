@@ -3,17 +3,22 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 18] = [
+const ORDER: [&str; 23] = [
+    "sync",
+    "signals",
+    "inbox",
+    "wakers",
     "moment",
     "rtt",
     "error",
     "config",
     "liveness",
-    "wakers",
     "spawn",
+    "hub",
     "link",
     "ping",
     "driver",
+    "fleet",
     "completion",
     "future",
     "handle",

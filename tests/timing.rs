@@ -1425,13 +1425,10 @@ async fn a_custom_executor_runs_the_driver() {
         layer.layer(Connection::to(&peers[1])),
     ];
     sleep(ms(1_010)).await;
-    assert_eq!(
-        drivers.load(Ordering::Relaxed),
-        2,
-        "one for each connection"
-    );
+    assert_eq!(drivers.load(Ordering::Relaxed), 1, "one for both");
     assert_eq!(peers[0].pings(), [1_000]);
-    assert_eq!(peers[1].pings(), [1_000]);
+    // Connections that were made together don't ping together.
+    assert!(peers[1].pings()[0] < 1_000);
     drop(services);
 }
 

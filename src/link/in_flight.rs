@@ -7,18 +7,19 @@
 
 use std::{
     cell::Cell,
-    fmt,
+    fmt, mem,
     sync::{
-        Arc, Mutex, OnceLock, Weak,
-        atomic::{AtomicUsize, Ordering},
+        Arc, OnceLock, Weak,
+        atomic::{AtomicUsize, Ordering, fence},
     },
     task::{Context, Poll},
 };
 
-use super::{Link, lock};
+use once_cell::race::OnceBox;
+
+use super::{Launch, Link, lock, record::ORPHANED};
 use crate::{
     error::{Cause, Failure, HeartbeatError, Stage},
-    spawn::Launch,
     wakers::{Key, WakerSet},
 };
 
@@ -29,9 +30,8 @@ const SHARDS: usize = 4;
 /// What every clone of a [`Heartbeat`](crate::Heartbeat) holds. Its drop tells the driver.
 pub(crate) struct Users {
     pub(crate) link: Arc<Link>,
-    shards: [OnceLock<Arc<Shard>>; SHARDS],
-    /// The driver, until somebody polls inside a runtime.
-    launch: Mutex<Option<Launch>>,
+    /// Made at the first call.
+    shards: OnceBox<[OnceLock<Arc<Shard>>; SHARDS]>,
 }
 
 /// The requests of a few threads. Padded, so that two shards never share a cache line.
@@ -41,53 +41,33 @@ pub(crate) struct Shard {
     wakers: WakerSet,
 }
 
-/// Where the link finds the users, without keeping them.
-pub(crate) enum Parties {
-    /// Services are there; or, if it can't be upgraded, the last one is just being dropped.
-    Users(Weak<Users>),
-    /// No service is left, only requests in flight.
-    Orphans(Vec<Weak<Shard>>),
-}
-
 impl Users {
     pub(crate) fn new(link: Arc<Link>) -> Arc<Users> {
-        let users = Arc::new(Users {
-            shards: Default::default(),
-            launch: Mutex::new(None),
+        Arc::new(Users {
             link,
-        });
-        *lock(&users.link.parties) = Parties::Users(Arc::downgrade(&users));
-        users
+            shards: OnceBox::new(),
+        })
     }
 
-    /// Has the driver run, now or when somebody polls inside a runtime.
-    pub(crate) fn launch_or_keep(&self, launch: Launch) {
-        if let Err(launch) = launch.try_now() {
-            *lock(&self.launch) = Some(launch);
-            self.link.set_launched(false);
-        }
+    /// Has `launch` called when somebody polls.
+    pub(crate) fn launch_later(&self, launch: Launch) {
+        *lock(&self.link.rare().launch) = Some(launch);
+        self.link.set_launched(false);
     }
 
-    /// Has the driver run after all.
     pub(crate) fn launch(&self) {
-        let launch = lock(&self.launch).take();
+        let launch = lock(&self.link.rare().launch).take();
         self.link.set_launched(true);
-        if let Some(Err(launch)) = launch.map(Launch::try_now) {
-            // Without a runtime nobody can watch the connection; dropping the driver says so.
-            self.link.end(Cause::new(Failure::MonitorGone));
-            drop(launch);
+        if let Some(launch) = launch {
+            launch(Arc::clone(&self.link));
         }
     }
 
     /// Counts one more request in flight.
     #[inline]
     pub(crate) fn enter(&self) -> InFlight {
-        let shard = self.shards[shard_of_this_thread()].get_or_init(|| {
-            Arc::new(Shard {
-                link: Arc::clone(&self.link),
-                wakers: WakerSet::new(),
-            })
-        });
+        let shards = self.shards.get_or_init(Box::default);
+        let shard = shards[shard_of_this_thread()].get_or_init(|| Shard::of(&self.link));
         InFlight {
             shard: Arc::clone(shard),
             key: Key::NONE,
@@ -97,19 +77,18 @@ impl Users {
 
 impl Drop for Users {
     fn drop(&mut self) {
-        let orphans = self
-            .shards
-            .iter()
-            .filter_map(|shard| shard.get().map(Arc::downgrade))
-            .collect();
-        *lock(&self.link.parties) = Parties::Orphans(orphans);
-        // An end that came before the line above found nobody to wake; one after it finds the orphans.
-        if self.link.ended().is_some() {
-            for shard in self.shards.iter().filter_map(OnceLock::get) {
-                shard.wake_all();
-            }
+        // Before the shards lose their counts; see `in_flight`.
+        self.link.bits.set(ORPHANED, true);
+        // Where requests are still in flight, their shard's drop wakes the driver again.
+        drop(mem::take(&mut self.shards));
+        let unlaunched = self.link.rare_if_any().and_then(|rare| {
+            // It holds what would be watched, so its drop runs foreign code: not under the lock.
+            lock(&rare.launch).take()
+        });
+        if unlaunched.is_some() {
+            self.link.end(Cause::new(Failure::Closed));
         }
-        // Where requests are still in flight, their shard's drop wakes it again.
+        drop(unlaunched);
         self.link.wake_driver();
     }
 }
@@ -121,49 +100,59 @@ impl Drop for Shard {
 }
 
 impl Shard {
+    #[cold]
+    fn of(link: &Arc<Link>) -> Arc<Shard> {
+        let shard = Arc::new(Shard {
+            link: Arc::clone(link),
+            wakers: WakerSet::new(),
+        });
+        lock(&link.rare().shards).push(Arc::downgrade(&shard));
+        shard
+    }
+
     pub(crate) fn wake_all(&self) {
         self.wakers.wake_all();
     }
 }
 
-/// How many requests are in flight; `None` in the instant in which the last service goes.
-pub(crate) fn in_flight(link: &Link) -> Option<usize> {
-    let users = match &*lock(&link.parties) {
-        Parties::Orphans(shards) => return Some(shards.iter().map(Weak::strong_count).sum()),
-        Parties::Users(users) => users.upgrade(),
+/// How many requests are in flight. Never too few.
+pub(crate) fn in_flight(link: &Link) -> usize {
+    let Some(rare) = link.rare_if_any() else {
+        return 0;
     };
-    // Counted outside the lock: this may turn out to be the last count of the users, whose drop
-    // takes it.
-    users.map(|users| {
-        let shards = users.shards.iter().filter_map(OnceLock::get);
-        shards.map(|shard| Arc::strong_count(shard) - 1).sum()
-    })
+    let counts = lock(&rare.shards);
+    if counts.is_empty() {
+        return 0;
+    }
+    let (mut all, mut held) = (0, 0);
+    for count in counts.iter().map(Weak::strong_count) {
+        all += count;
+        held += usize::from(count > 0);
+    }
+    // After the counts: if the services' own are missing there, this says so.
+    fence(Ordering::Acquire);
+    if link.bits.has(ORPHANED) {
+        all
+    } else {
+        all - held
+    }
 }
 
 /// Whether neither a service nor a request is left.
 pub(crate) fn is_abandoned(link: &Link) -> bool {
-    match &*lock(&link.parties) {
-        Parties::Orphans(shards) => shards.iter().all(|shard| shard.strong_count() == 0),
-        Parties::Users(_) => false,
-    }
+    link.bits.has(ORPHANED) && in_flight(link) == 0
 }
 
 /// The shards that anybody may be waiting in.
 pub(crate) fn shards(link: &Link) -> Vec<Arc<Shard>> {
-    let users = match &*lock(&link.parties) {
-        Parties::Orphans(shards) => return shards.iter().filter_map(Weak::upgrade).collect(),
-        Parties::Users(users) => users.upgrade(),
-    };
-    match users {
-        Some(users) => {
-            let shards = users.shards.iter().filter_map(OnceLock::get);
-            shards.map(Arc::clone).collect()
-        }
-        // The last service goes at this moment, and its drop wakes them.
+    match link.rare_if_any() {
+        Some(rare) => lock(&rare.shards)
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect(),
         None => Vec::new(),
     }
 }
-
 /// A request in flight. While it is kept, the connection is busy, and alive.
 ///
 /// The response future holds it until the response's head, then hands it to the layer's

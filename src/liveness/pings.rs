@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// The pings of a connection that can be pinged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Pings {
     /// When the last one went out; at first, when the connection began.
     pub(super) last_at: Moment,
@@ -16,42 +16,57 @@ pub(super) struct Pings {
     pub(super) wanted_at: Option<Moment>,
     /// This round's interval, shortened by its jitter.
     pub(super) interval: Duration,
-    random: u64,
+    pub(super) seed: u64,
+    /// By what part of it the first interval is shortened, in 2^-32.
+    pub(super) spread: u32,
+    /// How many went out; wraps.
+    pub(super) sent: u32,
 }
 
 impl Pings {
     pub(super) fn new(config: &Config, now: Moment, seed: u64) -> Pings {
-        let mut pings = Pings {
+        Pings {
             last_at: now,
             wanted_at: None,
             interval: config.interval,
-            random: seed,
-        };
-        pings.draw_interval(config);
-        pings
+            seed,
+            spread: 0,
+            sent: 0,
+        }
+        .drawn(config)
     }
 
-    pub(super) fn seed(self) -> u64 {
-        self.random
+    pub(super) fn went_out(&mut self, config: &Config, now: Moment) {
+        *self = Pings {
+            last_at: now,
+            wanted_at: None,
+            sent: self.sent.wrapping_add(1),
+            ..*self
+        }
+        .drawn(config);
     }
 
-    pub(super) fn sent(&mut self, config: &Config, now: Moment) {
-        self.last_at = now;
-        self.wanted_at = None;
-        self.draw_interval(config);
-    }
-
-    fn draw_interval(&mut self, config: &Config) {
+    /// Draws this round's interval, the same whenever it is drawn.
+    pub(super) fn drawn(self, config: &Config) -> Pings {
         let most = nanos(config.interval) / 100 * u64::from(config.jitter);
-        self.random = next_state(self.random);
-        let cut = mixed(self.random) % most.saturating_add(1);
-        self.interval = config.interval.saturating_sub(Duration::from_nanos(cut));
+        let cut = split_mix(self.seed, self.sent) % most.saturating_add(1);
+        let jittered = nanos(config.interval).saturating_sub(cut);
+        let head_start = match self.sent {
+            0 => (u128::from(jittered) * u128::from(self.spread)) >> 32,
+            _ => 0,
+        };
+        let interval = jittered - u64::try_from(head_start).unwrap_or(jittered);
+        Pings {
+            interval: Duration::from_nanos(interval),
+            ..self
+        }
     }
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): any seed will do, and jitter needs no more.
-fn next_state(state: u64) -> u64 {
-    state.wrapping_add(0x9e37_79b9_7f4a_7c15)
+fn split_mix(seed: u64, round: u32) -> u64 {
+    let steps = u64::from(round).wrapping_add(1);
+    mixed(seed.wrapping_add(steps.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 
 fn mixed(state: u64) -> u64 {

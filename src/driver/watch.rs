@@ -1,0 +1,274 @@
+//! One connection that is looked at: facts, its ping, the machine's actions, in that order.
+
+use std::task::{Context, Poll};
+
+use super::pinger::Pinger;
+use crate::{
+    error::{Cause, Failure},
+    link::{Link, in_flight, is_abandoned},
+    liveness::{Action, Ending, Liveness, Standing},
+    moment::Moment,
+    ping::PingError,
+    signals,
+};
+
+/// A connection's machine while there is more to it than a rest.
+pub(super) struct Watch {
+    machine: Liveness,
+    phase: Phase,
+    /// Whether traffic came since the driver last slept.
+    traffic: bool,
+    /// Until which turn of the runtime a verdict waits.
+    looks_until: Option<u64>,
+}
+
+/// Where the one ping is. Mirrors the machine's `Sending` and `Waiting`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Resting,
+    Readying,
+    Out,
+}
+
+/// What a look at one connection came to.
+pub(super) enum Next {
+    /// A verdict is due; the runtime first gets to read.
+    Look,
+    /// Nothing to do before then, unless a signal comes.
+    Sleep(Moment),
+    /// The same, and what the link keeps of it is all there is.
+    Rest(Moment),
+    /// It is over.
+    Finish,
+}
+
+/// This moment's circumstances, the same for all connections of a driver.
+#[derive(Clone, Copy)]
+pub(super) struct Now {
+    pub(super) at: Moment,
+    /// Counts how often the runtime got to do everything else.
+    pub(super) turn: u64,
+    /// How often a connection with traffic is looked at.
+    pub(super) tick: std::time::Duration,
+}
+
+impl Watch {
+    pub(super) fn new(machine: Liveness) -> Watch {
+        Watch {
+            machine,
+            phase: Phase::Resting,
+            traffic: false,
+            looks_until: None,
+        }
+    }
+
+    pub(super) fn machine(&self) -> &Liveness {
+        &self.machine
+    }
+
+    /// The driver itself was late.
+    pub(super) fn on_local_pause(&mut self, now: Moment) {
+        self.machine.on_local_pause(now);
+    }
+
+    pub(super) fn look<G>(
+        &mut self,
+        link: &Link,
+        pinger: &mut G,
+        now: Now,
+        cx: &mut Context<'_>,
+    ) -> Next
+    where
+        G: Pinger,
+    {
+        if let Some(next) = self.advance(link, pinger, now, cx) {
+            return next;
+        }
+        let next = self.sleep(link, now);
+        link.keep(&self.machine);
+        next
+    }
+
+    /// Does all there is to do at `now`; `None` where that is not the end.
+    fn advance<G>(
+        &mut self,
+        link: &Link,
+        pinger: &mut G,
+        now: Now,
+        cx: &mut Context<'_>,
+    ) -> Option<Next>
+    where
+        G: Pinger,
+    {
+        loop {
+            if link.ended().is_some() {
+                return Some(Next::Finish);
+            }
+            if is_abandoned(link) {
+                link.end(Cause::new(Failure::Closed));
+                return Some(Next::Finish);
+            }
+            // Before the facts: a call that it doesn't turn away is in flight by now.
+            let leaving = link.is_leaving_by_itself();
+            self.take_facts(link, now.at);
+            if leaving && self.see_off(link, pinger) {
+                return Some(Next::Finish);
+            }
+            self.poll_ping(link, pinger, now.at, cx);
+            if self.looks_until.is_some_and(|turn| now.turn < turn) {
+                return Some(Next::Look);
+            }
+            self.looks_until = None;
+            match self.machine.handle_timeout(now.at) {
+                Some(Action::LookAgain) => {
+                    self.looks_until = Some(now.turn + LOOKS);
+                    return Some(Next::Look);
+                }
+                Some(action) => self.carry_out(action, link, pinger),
+                None => return None,
+            }
+        }
+    }
+
+    fn take_facts(&mut self, link: &Link, now: Moment) {
+        let raised = link.take_signals();
+        self.traffic |= raised & (signals::HEARD | signals::USED) != 0;
+        if raised & signals::HEARD != 0 {
+            self.machine.on_heard(now);
+        }
+        if raised & signals::USED != 0 {
+            self.machine.on_request_start(now);
+        }
+        match in_flight(link) {
+            0 => self.machine.on_request_end(now),
+            _ => self.machine.on_request_start(now),
+        }
+        if raised & signals::PING_WANTED != 0 {
+            self.machine.on_ping_wanted(now);
+        }
+    }
+
+    fn poll_ping<G>(&mut self, link: &Link, pinger: &mut G, now: Moment, cx: &mut Context<'_>)
+    where
+        G: Pinger,
+    {
+        if self.phase == Phase::Readying && self.machine.is_sending() {
+            match pinger.poll_send(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.phase = Phase::Out;
+                    self.machine.on_ping_sent(now);
+                    link.count_ping();
+                    tracing::trace!("ping");
+                }
+                Poll::Ready(Err(error)) => return self.fail(error, link, now),
+                Poll::Pending => {}
+            }
+        }
+        if self.phase == Phase::Out {
+            match pinger.poll_pong(cx) {
+                Poll::Ready(Ok(())) => {
+                    self.phase = Phase::Resting;
+                    self.machine.on_pong(now);
+                    let rtt = self.machine.rtt();
+                    link.keep(&self.machine);
+                    link.count_pong(rtt);
+                    tracing::trace!(rtt = ?rtt.map(|rtt| rtt.last()), "pong");
+                    link.wake_waiters();
+                }
+                Poll::Ready(Err(error)) => self.fail(error, link, now),
+                Poll::Pending => {}
+            }
+        }
+    }
+
+    fn fail(&mut self, error: PingError, link: &Link, now: Moment) {
+        if link.is_leaving_by_itself() {
+            // A transport that takes no more requests takes no pings either.
+            return;
+        }
+        if let Some(Action::End(ending)) = self.machine.on_ping_failed(now) {
+            self.end(ending, link, Some(error));
+        }
+    }
+
+    fn carry_out<G>(&mut self, action: Action, link: &Link, pinger: &mut G)
+    where
+        G: Pinger,
+    {
+        match action {
+            Action::Ping => self.phase = Phase::Readying,
+            Action::CallOff => {
+                self.phase = Phase::Resting;
+                pinger.call_off();
+            }
+            Action::Missed { missed } => {
+                tracing::warn!(missed, max_missed = link.config().max_missed, "ping missed");
+            }
+            Action::Standing(standing) => {
+                if matches!(standing, Standing::Suspect { .. }) {
+                    tracing::debug!("connection is suspect");
+                }
+                link.publish(standing);
+            }
+            Action::End(ending) => self.end(ending, link, None),
+            Action::LookAgain => unreachable!("handled before it is carried out"),
+        }
+    }
+
+    fn end(&mut self, ending: Ending, link: &Link, error: Option<PingError>) {
+        link.keep(&self.machine);
+        // The machine has ended and counts no more.
+        link.set_missed(ending.missed);
+        link.end(Cause {
+            failure: ending.failure,
+            waited: ending.waited,
+            missed: ending.missed,
+            quiet_for: ending.quiet_for,
+            smoothed_rtt: self.machine.rtt().map(|rtt| rtt.smoothed()),
+            source: error.map(PingError::into_source),
+            by_machine: true,
+        });
+    }
+
+    /// The transport takes no more calls: those in flight end as they may, and are the last.
+    /// Only the quiet limit still watches them.
+    fn see_off<G>(&mut self, link: &Link, pinger: &mut G) -> bool
+    where
+        G: Pinger,
+    {
+        self.phase = Phase::Resting;
+        pinger.lose();
+        self.machine.lose_pings();
+        let over = self.machine.idle_since().is_some();
+        if over {
+            link.end_departed();
+        }
+        over
+    }
+
+    /// Until when there is nothing to do, unless a signal comes.
+    ///
+    /// While requests are in flight, or traffic came since the last tick, that is a tick at most.
+    /// Otherwise the link is armed, so that the first signal ends the sleep: sparse traffic is dated
+    /// exactly, dense traffic to a tick.
+    fn sleep(&mut self, link: &Link, now: Now) -> Next {
+        let ticking = self.machine.idle_since().is_none() || self.traffic;
+        let wake_at = self.machine.next_timeout().unwrap_or(Moment::NEVER);
+        if ticking {
+            self.traffic = false;
+            return Next::Sleep(wake_at.min(now.at.after(now.tick)));
+        }
+        if !link.arm() {
+            // One came during this look. In the inbox it waits its turn, like everybody's.
+            link.wake_driver();
+            return Next::Sleep(wake_at);
+        }
+        match self.machine.at_rest() {
+            Some(_) => Next::Rest(wake_at),
+            None => Next::Sleep(wake_at),
+        }
+    }
+}
+
+/// From socket to pong is a chain of tasks (connection, stream, ping), one turn each; twice that.
+const LOOKS: u64 = 8;

@@ -1,0 +1,7 @@
+//! The lock and the atomics of the small protocols, in one place: `tests/loom.rs` compiles those
+//! files against loom's.
+
+pub(crate) use std::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU8, Ordering},
+};
