@@ -140,13 +140,7 @@ impl Liveness {
     /// The same connection with its first ping brought forward by `part` of the interval, in
     /// 2^-32: connections that were made together then don't ping together.
     pub(crate) fn spread(mut self, part: u32) -> Liveness {
-        self.pings = self.pings.map(|pings| {
-            Pings {
-                spread: part,
-                ..pings
-            }
-            .drawn(&self.config)
-        });
+        self.pings = self.pings.map(|pings| pings.spread(&self.config, part));
         if let State::Resting { .. } = self.state {
             self.rest();
         }

@@ -27,8 +27,8 @@ impl Rtt {
         Rtt {
             last: sample,
             min: self.min.min(sample),
-            smoothed: self.smoothed.saturating_mul(7).saturating_add(sample) / 8,
-            variation: self.variation.saturating_mul(3).saturating_add(distance) / 4,
+            smoothed: average::<8>(self.smoothed, sample),
+            variation: average::<4>(self.variation, distance),
         }
     }
 
@@ -70,6 +70,12 @@ impl Rtt {
     pub fn variation(&self) -> Duration {
         self.variation
     }
+}
+
+/// All parts but one of `before`, and one of `sample`.
+fn average<const PARTS: u128>(before: Duration, sample: Duration) -> Duration {
+    let sum = before.as_nanos() * (PARTS - 1) + sample.as_nanos();
+    Duration::from_nanos((sum / PARTS).try_into().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

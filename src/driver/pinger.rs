@@ -19,6 +19,9 @@ pub(crate) trait Pinger {
     /// The answer to the ping that is out.
     fn poll_pong(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>>;
 
+    /// Whether a pong is awaited.
+    fn is_out(&self) -> bool;
+
     /// Gives up the ping that is not out yet.
     fn call_off(&mut self);
 
@@ -68,6 +71,10 @@ impl<P: Ping> Pinger for Pinned<P> {
         Poll::Ready(pong.and(dropped))
     }
 
+    fn is_out(&self) -> bool {
+        self.pong.is_some()
+    }
+
     fn call_off(&mut self) {
         // A panic here has nothing to answer for; the next ping would show it again.
         let _panicked = caught(|| {
@@ -95,6 +102,10 @@ where
 
     fn poll_pong(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>> {
         (**self).poll_pong(cx)
+    }
+
+    fn is_out(&self) -> bool {
+        (**self).is_out()
     }
 
     fn call_off(&mut self) {

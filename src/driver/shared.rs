@@ -15,6 +15,7 @@
 use std::{
     collections::VecDeque,
     hash::{BuildHasher, RandomState},
+    hint::black_box,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -27,6 +28,7 @@ use std::{
     vec,
 };
 
+use slab::Slab;
 use tokio::time::Sleep;
 
 use super::{
@@ -47,6 +49,7 @@ use crate::{
 
 pub(crate) struct SharedDriver<G: Pinger> {
     config: Arc<Config>,
+    pace: Pace,
     clock: Clock,
     inbox: Arc<Inbox>,
     arrivals: Arc<Arrivals<G>>,
@@ -55,6 +58,7 @@ pub(crate) struct SharedDriver<G: Pinger> {
     /// By id. A place is empty while its connection is looked at, and when it is free.
     places: Vec<Option<Place<G>>>,
     free: Vec<u32>,
+    awake: Slab<Awake<G>>,
     timers: Timers,
     /// Empty, but for the moment in which the inbox is emptied.
     called: Vec<u32>,
@@ -80,13 +84,13 @@ struct Place<G> {
 
 enum State<G> {
     Resting(G),
-    Awake(Box<Awake<G>>),
+    /// Its key among those that are awake.
+    Awake(usize),
 }
 
 struct Awake<G> {
     watch: Watch,
     pinger: G,
-    due_at: Moment,
     /// Whether a limit runs that a pause of this process could falsify.
     judging: bool,
 }
@@ -102,6 +106,7 @@ impl<G: Pinger> SharedDriver<G> {
             new: Vec::new().into_iter(),
             places: Vec::new(),
             free: Vec::new(),
+            awake: Slab::new(),
             timers: Timers::new(),
             called: Vec::new(),
             queue: VecDeque::new(),
@@ -117,6 +122,7 @@ impl<G: Pinger> SharedDriver<G> {
             wake_at: None,
             seed: RandomState::new().hash_one(0_u8),
             ended: false,
+            pace: Pace::of(&config),
             config,
             clock,
             inbox,
@@ -135,7 +141,9 @@ impl<G: Pinger> SharedDriver<G> {
             self.turn = turn;
             self.queue.extend(self.looking.drain(..));
         }
-        self.timers.take_due(now, |id| self.queue.push_back(id));
+        let slack = self.slack();
+        self.timers
+            .take_due(now, slack, |id| self.queue.push_back(id));
         let now = self.work(now);
         let left = !self.queue.is_empty() || self.new.len() > 0;
         if !left && self.is_empty() && self.arrivals.close_if_empty() {
@@ -156,6 +164,7 @@ impl<G: Pinger> SharedDriver<G> {
     /// Looks at connections until there are no more, or it has taken long enough.
     fn work(&mut self, mut now: Moment) -> Moment {
         let stop_at = now.after(STINT);
+        self.warm_up();
         for looks in 1..=LOOKS_AT_MOST {
             if let Some(id) = self.queue.pop_front() {
                 self.look_at(id, now);
@@ -169,9 +178,23 @@ impl<G: Pinger> SharedDriver<G> {
                 if now >= stop_at {
                     break;
                 }
+                self.warm_up();
             }
         }
         now
+    }
+
+    /// Connections at rest have long left the caches. Those that come next are brought back all at
+    /// once, instead of one wait after the other.
+    fn warm_up(&self) {
+        let next = self.queue.iter().take(LOOKS_A_CLOCK);
+        let places = next.filter_map(|id| self.places.get(*id as usize)?.as_ref());
+        for place in places {
+            black_box((Arc::strong_count(&place.link), place.link.status()));
+            if let State::Resting(pinger) = &place.state {
+                black_box(pinger.is_out());
+            }
+        }
     }
 
     fn arrive(&mut self) -> Option<Arrival<G>> {
@@ -189,7 +212,6 @@ impl<G: Pinger> SharedDriver<G> {
             // Ids wrap far beyond what fits into memory.
             (self.places.len() - 1) as u32
         });
-        self.timers.admit(id);
         link.set_id(Some(id));
         let config = Arc::clone(&self.config);
         let machine = Liveness::new(config, now, link.can_ping(), self.seed_of(id));
@@ -211,19 +233,22 @@ impl<G: Pinger> SharedDriver<G> {
                 let watch = Watch::new(Liveness::resumed(config, rest, now));
                 self.look_first(id, link, watch, pinger, now);
             }
-            State::Awake(mut awake) => {
-                self.timers.clear_awake(id, awake.due_at);
-                self.judging -= usize::from(awake.judging);
+            State::Awake(key) => {
                 let now = self.now(now);
+                let awake = &mut self.awake[key];
+                self.timers.clear_awake(key);
+                self.judging -= usize::from(awake.judging);
                 match look(&link, &mut awake.watch, &mut awake.pinger, now) {
-                    Next::Finish => self.dismiss(id, link, awake.pinger),
+                    Next::Finish => {
+                        let awake = self.awake.remove(key);
+                        self.dismiss(id, link, awake.pinger);
+                    }
                     Next::Rest(at) if self.timers.set_rest(id, at, now.at) => {
+                        let awake = self.awake.remove(key);
                         self.rest(id, link, awake.pinger);
                     }
-                    Next::Rest(at) | Next::Sleep(at) => {
-                        self.stay_awake(id, link, awake, Some(at));
-                    }
-                    Next::Look => self.stay_awake(id, link, awake, None),
+                    Next::Rest(at) | Next::Sleep(at) => self.stay_awake(id, link, key, Some(at)),
+                    Next::Look => self.stay_awake(id, link, key, None),
                 }
             }
         }
@@ -247,33 +272,26 @@ impl<G: Pinger> SharedDriver<G> {
             Next::Rest(at) | Next::Sleep(at) => Some(at),
             Next::Look => None,
         };
-        let awake = Box::new(Awake {
+        let key = self.awake.insert(Awake {
             watch,
             pinger,
-            due_at: Moment::NEVER,
             judging: false,
         });
-        self.stay_awake(id, link, awake, due_at);
+        self.stay_awake(id, link, key, due_at);
     }
 
     /// Comes back at `due_at`; without it, in the runtime's next turn.
-    fn stay_awake(
-        &mut self,
-        id: u32,
-        link: Arc<Link>,
-        mut awake: Box<Awake<G>>,
-        due_at: Option<Moment>,
-    ) {
-        awake.due_at = due_at.unwrap_or(Moment::NEVER);
+    fn stay_awake(&mut self, id: u32, link: Arc<Link>, key: usize, due_at: Option<Moment>) {
+        let awake = &mut self.awake[key];
         awake.judging = awake.watch.machine().is_judging();
+        self.judging += usize::from(awake.judging);
         match due_at {
-            Some(at) => self.timers.set_awake(id, at),
+            Some(at) => self.timers.set_awake(key, id, at),
             None => self.looking.push(id),
         }
-        self.judging += usize::from(awake.judging);
         self.places[id as usize] = Some(Place {
             link,
-            state: State::Awake(awake),
+            state: State::Awake(key),
         });
     }
 
@@ -298,10 +316,8 @@ impl<G: Pinger> SharedDriver<G> {
         let forgiven = self.config.max_local_pause.saturating_add(TIMER_SLACK);
         if now.since(wake_at) > forgiven {
             // A machine at rest judges nobody.
-            for place in self.places.iter_mut().flatten() {
-                if let State::Awake(awake) = &mut place.state {
-                    awake.watch.on_local_pause(now);
-                }
+            for (_, awake) in &mut self.awake {
+                awake.watch.on_local_pause(now);
             }
         }
     }
@@ -339,6 +355,10 @@ impl<G: Pinger> SharedDriver<G> {
         self.queue.shrink_to(KEPT);
         self.looking.shrink_to(KEPT);
         self.called.shrink_to(KEPT);
+        if self.awake.len() < self.awake.capacity() / 4 && self.awake.capacity() > KEPT {
+            self.awake.shrink_to_fit();
+            self.timers.shrink_awake(self.awake.capacity());
+        }
         if self.is_empty() {
             self.places = Vec::new();
             self.free = Vec::new();
@@ -355,26 +375,21 @@ impl<G: Pinger> SharedDriver<G> {
     }
 
     fn slack(&self) -> Slack {
-        if !self.is_crowded() {
-            return Slack::default();
-        }
-        let config = &self.config;
-        Slack {
-            rest: config.tick() / 8,
-            awake: config.tick().min(config.pong_timeout) / 8,
+        if self.is_crowded() {
+            self.pace.slack
+        } else {
+            Slack::default()
         }
     }
 
     fn now(&self, at: Moment) -> Now {
-        let tick = self.config.tick();
         Now {
             at,
             turn: self.turn,
-            // What the slacks add up to comes out of the tick.
             tick: if self.is_crowded() {
-                tick / 8 * 5
+                self.pace.crowded_tick
             } else {
-                tick
+                self.pace.tick
             },
         }
     }
@@ -428,9 +443,10 @@ impl<G: Pinger> Drop for SharedDriver<G> {
             return;
         }
         let places = mem::take(&mut self.places).into_iter().flatten();
+        let awake = &mut self.awake;
         let watched = places.map(|place| match place.state {
             State::Resting(pinger) => (place.link, pinger),
-            State::Awake(awake) => (place.link, awake.pinger),
+            State::Awake(key) => (place.link, awake.remove(key).pinger),
         });
         let new = mem::take(&mut self.new);
         for (link, pinger) in watched.chain(new).chain(self.arrivals.close()) {
@@ -442,6 +458,28 @@ impl<G: Pinger> Drop for SharedDriver<G> {
             link.set_id(None);
             link.end(Cause::new(failure));
             let_go(pinger);
+        }
+    }
+}
+
+/// How often a driver looks.
+struct Pace {
+    tick: Duration,
+    /// What the slacks can add up to comes out of the tick.
+    crowded_tick: Duration,
+    slack: Slack,
+}
+
+impl Pace {
+    fn of(config: &Config) -> Pace {
+        let tick = config.tick();
+        Pace {
+            tick,
+            crowded_tick: tick / 8 * 5,
+            slack: Slack {
+                rest: tick / 8,
+                awake: tick.min(config.pong_timeout) / 8,
+            },
         }
     }
 }

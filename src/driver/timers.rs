@@ -1,24 +1,21 @@
 //! When each connection of a driver is due.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// Two kinds, for two sizes: connections at rest, of which there may be a million, have four
-/// bytes each and are gone through all at once; the few that are looked at have an exact place.
+/// Two tables, for two sizes: connections at rest, of which there may be a million, have four bytes
+/// each, to the millisecond; those that are looked at have their exact moment.
 ///
-/// Whoever goes through them does so seldom: see [`Slack`].
+/// Setting a place is two stores. In exchange all places are gone through when one is due, so many
+/// connections let what is due come together first: see [`Slack`].
 #[derive(Debug)]
 pub(super) struct Timers {
-    /// By id: the millisecond in which it is due, wrapping; `NONE` where it isn't at rest.
-    rest: Vec<u32>,
-    /// No connection at rest is due before this.
-    rest_from: Moment,
-    /// When those at rest were last gone through.
-    rest_seen: Moment,
-    awake: BTreeSet<(Moment, u32)>,
-    /// When one that is awake was last due.
-    awake_seen: Moment,
+    /// By id.
+    rest: Table<Millis>,
+    /// By the key among those that are awake; the id stands beside it.
+    awake: Table<Moment>,
+    ids: Vec<u32>,
 }
 
 /// How long a driver lets what is due come together, so that many connections cost few wake-ups.
@@ -28,26 +25,12 @@ pub(super) struct Slack {
     pub(super) awake: Duration,
 }
 
-const NONE: u32 = u32::MAX;
-/// Half of what wraps, less a margin: whoever is due later is looked at then, and put off again.
-const FURTHEST: u64 = (i32::MAX / 2) as u64;
-
 impl Timers {
     pub(super) fn new() -> Timers {
         Timers {
-            rest: Vec::new(),
-            rest_from: Moment::NEVER,
-            rest_seen: Moment::default(),
-            awake: BTreeSet::new(),
-            awake_seen: Moment::default(),
-        }
-    }
-
-    /// Makes room for `id`.
-    pub(super) fn admit(&mut self, id: u32) {
-        let length = id as usize + 1;
-        if self.rest.len() < length {
-            self.rest.resize(length, NONE);
+            rest: Table::new(),
+            awake: Table::new(),
+            ids: Vec::new(),
         }
     }
 
@@ -62,95 +45,188 @@ impl Timers {
         if due < whole_millis(now) + 2 {
             return false;
         }
-        self.rest[id as usize] = match due as u32 {
-            NONE => NONE - 1,
-            due => due,
-        };
-        self.rest_from = self.rest_from.min(from_millis(due));
+        self.rest
+            .set(id as usize, Millis::wrapped(due), from_millis(due));
         true
     }
 
     pub(super) fn clear_rest(&mut self, id: u32) {
-        self.rest[id as usize] = NONE;
+        self.rest.clear(id as usize);
     }
 
-    /// A connection that is awake is due at `at`.
-    pub(super) fn set_awake(&mut self, id: u32, at: Moment) {
-        if at != Moment::NEVER {
-            self.awake.insert((at, id));
+    /// The connection that is awake as `key` is due at `at`.
+    pub(super) fn set_awake(&mut self, key: usize, id: u32, at: Moment) {
+        if self.ids.len() <= key {
+            self.ids.resize(key + 1, id);
         }
+        self.ids[key] = id;
+        self.awake.set(key, at, at);
     }
 
-    /// It was due at `at`, if it still is.
-    pub(super) fn clear_awake(&mut self, id: u32, at: Moment) {
-        if at != Moment::NEVER {
-            self.awake.remove(&(at, id));
-        }
+    pub(super) fn clear_awake(&mut self, key: usize) {
+        self.awake.clear(key);
     }
 
-    /// Hands `due` whoever is due at `now`, and forgets when that was.
-    pub(super) fn take_due(&mut self, now: Moment, mut due: impl FnMut(u32)) {
-        while let Some(&(at, id)) = self.awake.first()
-            && at <= now
-        {
-            self.awake.pop_first();
-            self.awake_seen = now;
-            due(id);
+    /// Hands `due` the ids of those that are due at `now`, and forgets when that was.
+    pub(super) fn take_due(&mut self, now: Moment, slack: Slack, mut due: impl FnMut(u32)) {
+        if self.awake.next(slack.awake) <= now {
+            let ids = &self.ids;
+            self.awake.take_due(now, now, |key| due(ids[key]));
+            self.awake.from = self.awake.nearest();
         }
-        if self.rest_from <= now {
-            self.take_rested(now, due);
+        if self.rest.next(slack.rest) <= now {
+            let millis = whole_millis(now);
+            let wrapped = Millis(millis as u32);
+            self.rest.take_due(wrapped, now, |id| due(id as u32));
+            self.rest.from = match self.rest.nearest() {
+                Millis::NONE => Moment::NEVER,
+                at => from_millis(millis + u64::from(wrapped.until(at).unsigned_abs())),
+            };
         }
-    }
-
-    fn take_rested(&mut self, now: Moment, mut due: impl FnMut(u32)) {
-        let now_millis = whole_millis(now);
-        let left = |at: u32| at.wrapping_sub(now_millis as u32) as i32;
-        let mut nearest = i32::MAX;
-        for (block, places) in self.rest.chunks_mut(BLOCK).enumerate() {
-            // Most blocks have nobody due; the least of each is found without a branch.
-            let least = places
-                .iter()
-                .map(|&at| if at == NONE { i32::MAX } else { left(at) })
-                .fold(i32::MAX, i32::min);
-            if least > 0 {
-                nearest = nearest.min(least);
-                continue;
-            }
-            for (at, id) in places.iter_mut().zip(block * BLOCK..) {
-                if *at == NONE {
-                    continue;
-                }
-                if left(*at) <= 0 {
-                    *at = NONE;
-                    due(id as u32);
-                } else {
-                    nearest = nearest.min(left(*at));
-                }
-            }
-        }
-        self.rest_seen = now;
-        self.rest_from = match nearest {
-            i32::MAX => Moment::NEVER,
-            millis => from_millis(now_millis + u64::from(millis.unsigned_abs())),
-        };
     }
 
     /// When to come back.
     pub(super) fn next(&self, slack: Slack) -> Moment {
-        let awake = match self.awake.first() {
-            Some(&(at, _)) => at.max(self.awake_seen.after(slack.awake)),
-            None => Moment::NEVER,
-        };
-        let rest = match self.rest_from {
-            Moment::NEVER => Moment::NEVER,
-            at => at.max(self.rest_seen.after(slack.rest)),
-        };
-        awake.min(rest)
+        self.awake.next(slack.awake).min(self.rest.next(slack.rest))
+    }
+
+    /// Gives back what a burst took.
+    pub(super) fn shrink_awake(&mut self, keys: usize) {
+        self.ids.truncate(keys);
+        self.ids.shrink_to_fit();
+        self.awake.shrink(keys);
     }
 }
 
-const BLOCK: usize = 64;
-const MILLISECOND: u64 = 1_000_000;
+/// When each is due, and the earliest of each block of them.
+#[derive(Debug)]
+struct Table<T> {
+    places: Vec<T>,
+    /// Nobody in the block is due before this.
+    blocks: Vec<T>,
+    /// Nobody at all is due before this.
+    from: Moment,
+    /// When it was last gone through.
+    seen: Moment,
+}
+
+/// A time that has an order and a value for "never".
+trait Time: Copy + PartialEq {
+    const NONE: Self;
+
+    fn is_by(self, now: Self) -> bool;
+}
+
+impl<T: Time> Table<T> {
+    fn new() -> Table<T> {
+        Table {
+            places: Vec::new(),
+            blocks: Vec::new(),
+            from: Moment::NEVER,
+            seen: Moment::default(),
+        }
+    }
+
+    fn set(&mut self, place: usize, time: T, from: Moment) {
+        if self.places.len() <= place {
+            self.places.resize(place + 1, T::NONE);
+            self.blocks.resize(place / BLOCK + 1, T::NONE);
+        }
+        self.places[place] = time;
+        let block = &mut self.blocks[place / BLOCK];
+        *block = earlier(*block, time);
+        self.from = self.from.min(from);
+    }
+
+    /// What is known of its block may now be too early, which costs a look at it.
+    fn clear(&mut self, place: usize) {
+        if let Some(time) = self.places.get_mut(place) {
+            *time = T::NONE;
+        }
+    }
+
+    fn take_due(&mut self, now: T, at: Moment, mut due: impl FnMut(usize)) {
+        self.seen = at;
+        let blocks = self.blocks.iter_mut().zip(self.places.chunks_mut(BLOCK));
+        for (number, (block, places)) in blocks.enumerate() {
+            if *block == T::NONE || !block.is_by(now) {
+                continue;
+            }
+            *block = T::NONE;
+            for (time, place) in places.iter_mut().zip(number * BLOCK..) {
+                if *time == T::NONE {
+                    continue;
+                }
+                if time.is_by(now) {
+                    *time = T::NONE;
+                    due(place);
+                } else {
+                    *block = earlier(*block, *time);
+                }
+            }
+        }
+    }
+
+    fn nearest(&self) -> T {
+        self.blocks.iter().copied().fold(T::NONE, earlier)
+    }
+
+    fn next(&self, slack: Duration) -> Moment {
+        match self.from {
+            Moment::NEVER => Moment::NEVER,
+            from => from.max(self.seen.after(slack)),
+        }
+    }
+
+    fn shrink(&mut self, places: usize) {
+        self.places.truncate(places);
+        self.places.shrink_to_fit();
+        self.blocks.truncate(places.div_ceil(BLOCK));
+        self.blocks.shrink_to_fit();
+    }
+}
+
+fn earlier<T: Time>(a: T, b: T) -> T {
+    if b == T::NONE || (a != T::NONE && a.is_by(b)) {
+        a
+    } else {
+        b
+    }
+}
+
+impl Time for Moment {
+    const NONE: Moment = Moment::NEVER;
+
+    fn is_by(self, now: Moment) -> bool {
+        self <= now
+    }
+}
+
+/// A millisecond of the clock, wrapping. Only those that are near each other can be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Millis(u32);
+
+impl Millis {
+    fn wrapped(millis: u64) -> Millis {
+        match Millis(millis as u32) {
+            // A millisecond early is looked at and put off again.
+            Millis::NONE => Millis(u32::MAX - 1),
+            millis => millis,
+        }
+    }
+
+    fn until(self, later: Millis) -> i32 {
+        later.0.wrapping_sub(self.0) as i32
+    }
+}
+
+impl Time for Millis {
+    const NONE: Millis = Millis(u32::MAX);
+
+    fn is_by(self, now: Millis) -> bool {
+        self.until(now) >= 0
+    }
+}
 
 fn whole_millis(at: Moment) -> u64 {
     at.as_nanos() / MILLISECOND
@@ -159,3 +235,11 @@ fn whole_millis(at: Moment) -> u64 {
 fn from_millis(millis: u64) -> Moment {
     Moment::default().after(Duration::from_millis(millis))
 }
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// Half of what wraps, less a margin: whoever is due later is looked at then, and put off again.
+const FURTHEST: u64 = (i32::MAX / 2) as u64;
+
+/// So few that most blocks have nobody due when the others are gone through.
+const BLOCK: usize = 16;

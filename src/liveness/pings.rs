@@ -25,41 +25,45 @@ pub(super) struct Pings {
 
 impl Pings {
     pub(super) fn new(config: &Config, now: Moment, seed: u64) -> Pings {
-        Pings {
-            last_at: now,
-            wanted_at: None,
-            interval: config.interval,
-            seed,
-            spread: 0,
-            sent: 0,
+        Pings::drawn(config, now, seed, 0, 0)
+    }
+
+    /// Pings of which `sent` went out, the last at `last_at`: the same whenever they are drawn.
+    pub(super) fn drawn(
+        config: &Config,
+        last_at: Moment,
+        seed: u64,
+        spread: u32,
+        sent: u32,
+    ) -> Pings {
+        let mut interval = config.interval;
+        if config.jitter > 0 {
+            let most = nanos(interval) / 100 * u64::from(config.jitter);
+            let cut = split_mix(seed, sent) % most.saturating_add(1);
+            interval = interval.saturating_sub(Duration::from_nanos(cut));
         }
-        .drawn(config)
+        if sent == 0 && spread > 0 {
+            let cut = (u128::from(nanos(interval)) * u128::from(spread)) >> 32;
+            let cut = u64::try_from(cut).map_or(interval, Duration::from_nanos);
+            interval = interval.saturating_sub(cut);
+        }
+        Pings {
+            last_at,
+            wanted_at: None,
+            interval,
+            seed,
+            spread,
+            sent,
+        }
+    }
+
+    pub(super) fn spread(self, config: &Config, part: u32) -> Pings {
+        Pings::drawn(config, self.last_at, self.seed, part, self.sent)
     }
 
     pub(super) fn went_out(&mut self, config: &Config, now: Moment) {
-        *self = Pings {
-            last_at: now,
-            wanted_at: None,
-            sent: self.sent.wrapping_add(1),
-            ..*self
-        }
-        .drawn(config);
-    }
-
-    /// Draws this round's interval, the same whenever it is drawn.
-    pub(super) fn drawn(self, config: &Config) -> Pings {
-        let most = nanos(config.interval) / 100 * u64::from(config.jitter);
-        let cut = split_mix(self.seed, self.sent) % most.saturating_add(1);
-        let jittered = nanos(config.interval).saturating_sub(cut);
-        let head_start = match self.sent {
-            0 => (u128::from(jittered) * u128::from(self.spread)) >> 32,
-            _ => 0,
-        };
-        let interval = jittered - u64::try_from(head_start).unwrap_or(jittered);
-        Pings {
-            interval: Duration::from_nanos(interval),
-            ..self
-        }
+        let sent = self.sent.wrapping_add(1);
+        *self = Pings::drawn(config, now, self.seed, self.spread, sent);
     }
 }
 

@@ -6,7 +6,11 @@
 use std::sync::Arc;
 
 use super::{Liveness, Pings, Standing, State, Usage};
-use crate::{config::Config, moment::Moment, rtt::Rtt};
+use crate::{
+    config::{Config, PingWhen},
+    moment::Moment,
+    rtt::Rtt,
+};
 
 /// An idle connection with no ping out and no limit but those that follow from this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,33 +34,40 @@ impl Liveness {
         let (State::Resting { .. }, Usage::Idle { since }) = (self.state, self.usage) else {
             return None;
         };
-        let rest = Rest {
+        let unverified = match self.standing {
+            Standing::Well => false,
+            Standing::Unverified => true,
+            Standing::Suspect { .. } | Standing::Leaving => return None,
+        };
+        if self.looked_at.is_some() || self.excused_at.is_some() || self.quiet_excused_at.is_some()
+        {
+            return None;
+        }
+        // Only the later of the two counts, and the sign of life only gets later.
+        if self.awake_since > self.heard_at {
+            return None;
+        }
+        if let Some(pings) = &self.pings {
+            let dated = self.config.ping_when != PingWhen::Always
+                || pings.last_at == last_ping_at(self.heard_at, self.rtt);
+            if pings.wanted_at.is_some() || !dated {
+                return None;
+            }
+        }
+        Some(Rest {
             heard_at: self.heard_at,
             idle_since: since,
             rtt: self.rtt,
-            unverified: self.standing == Standing::Unverified,
+            unverified,
             can_ping: self.pings.is_some(),
             pings: self.pings.map_or(0, |pings| pings.sent),
             seed: self.pings.map_or(0, |pings| pings.seed),
             spread: self.pings.map_or(0, |pings| pings.spread),
-        };
-        let resumed = Liveness::resumed(Arc::clone(&self.config), rest, self.latest);
-        let same = self.state == resumed.state
-            && self.standing == resumed.standing
-            && undated(self.pings) == undated(resumed.pings)
-            // Only the later of the two counts, and the sign of life only gets later.
-            && self.awake_since <= self.heard_at
-            && self.looked_at.is_none()
-            && self.excused_at.is_none()
-            && self.quiet_excused_at.is_none();
-        same.then_some(rest)
+        })
     }
 
     /// The machine of which `rest` was kept, at `now`.
     pub(crate) fn resumed(config: Arc<Config>, rest: Rest, now: Moment) -> Liveness {
-        // A pong is dated to its last sign of life and its round trip; the first ping to the begin.
-        let round_trip = rest.rtt.map(|rtt| rtt.last()).unwrap_or_default();
-        let last_at = rest.heard_at.before(round_trip);
         let mut machine = Liveness {
             state: State::Resting {
                 ping_at: Moment::NEVER,
@@ -73,12 +84,8 @@ impl Liveness {
             heard_at: rest.heard_at,
             awake_since: rest.heard_at,
             pings: rest.can_ping.then(|| {
-                Pings {
-                    sent: rest.pings,
-                    spread: rest.spread,
-                    ..Pings::new(&config, last_at, rest.seed)
-                }
-                .drawn(&config)
+                let last_at = last_ping_at(rest.heard_at, rest.rtt);
+                Pings::drawn(&config, last_at, rest.seed, rest.spread, rest.pings)
             }),
             looked_at: None,
             excused_at: None,
@@ -91,10 +98,7 @@ impl Liveness {
     }
 }
 
-/// When the last ping went out shows in the state, where it matters.
-fn undated(pings: Option<Pings>) -> Option<Pings> {
-    pings.map(|pings| Pings {
-        last_at: Moment::NEVER,
-        ..pings
-    })
+/// As it shows in what is kept: a round trip before the pong, and at first the begin.
+fn last_ping_at(heard_at: Moment, rtt: Option<Rtt>) -> Moment {
+    heard_at.before(rtt.map(|rtt| rtt.last()).unwrap_or_default())
 }
