@@ -45,6 +45,9 @@ pub struct Config {
     pub(crate) suspect_after: Option<Duration>,
     pub(crate) max_local_pause: Duration,
     pub(crate) jitter: u8,
+    /// In percent; zero turns it off.
+    pub(crate) local_fault_share: u8,
+    pub(crate) local_fault_connections: u32,
     pub(crate) ping_when: PingWhen,
     pub(crate) evidence: Evidence,
 }
@@ -74,6 +77,7 @@ impl Config {
     /// interval + tick + ready_timeout + max_missed × pong_timeout
     /// ```
     ///
+    /// With [`local_fault_share`](ConfigBuilder::local_fault_share) it is one more `pong_timeout`.
     /// The *tick* is an eighth of `interval` or less (but at least 1 ms): signs of life in dense traffic are dated to
     /// it. `ready_timeout` counts in full although most pings go out at once; where they always
     /// do, set it to zero, and the bound is tight.
@@ -104,7 +108,15 @@ impl Config {
         self.interval
             .saturating_add(self.tick())
             .saturating_add(self.ready_timeout)
-            .saturating_add(self.pong_timeout.saturating_mul(self.max_missed))
+            .saturating_add(self.pong_timeout.saturating_mul(self.most_windows()))
+    }
+
+    const fn most_windows(&self) -> u32 {
+        if self.local_fault_share == 0 {
+            self.max_missed
+        } else {
+            self.max_missed.saturating_add(1)
+        }
     }
 
     /// Returns how often a connection with traffic is looked at: signs of life and the ends of
@@ -200,6 +212,20 @@ impl Config {
         self.jitter
     }
 
+    /// Returns the share of connections, in percent, whose misses together speak of a local fault;
+    /// see [`ConfigBuilder::local_fault_share`]. Zero if that is off.
+    #[must_use]
+    pub const fn local_fault_share(&self) -> u8 {
+        self.local_fault_share
+    }
+
+    /// Returns how many connections it takes for that; see
+    /// [`ConfigBuilder::local_fault_connections`].
+    #[must_use]
+    pub const fn local_fault_connections(&self) -> u32 {
+        self.local_fault_connections
+    }
+
     /// Returns when pings are made; see [`ConfigBuilder::ping_when`].
     #[must_use]
     pub const fn ping_when(&self) -> PingWhen {
@@ -281,6 +307,10 @@ pub enum Setting {
     MaxLocalPause,
     /// [`ConfigBuilder::jitter`]
     Jitter,
+    /// [`ConfigBuilder::local_fault_share`]
+    LocalFaultShare,
+    /// [`ConfigBuilder::local_fault_connections`]
+    LocalFaultConnections,
 }
 
 impl fmt::Display for Setting {
@@ -297,6 +327,8 @@ impl fmt::Display for Setting {
             Setting::SuspectAfter => "suspect_after",
             Setting::MaxLocalPause => "max_local_pause",
             Setting::Jitter => "jitter",
+            Setting::LocalFaultShare => "local_fault_share",
+            Setting::LocalFaultConnections => "local_fault_connections",
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Joins connections' machines with time, pings and wakers.
 
 mod arrivals;
+mod faults;
 mod pinger;
 mod shared;
 mod timers;

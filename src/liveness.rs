@@ -22,6 +22,7 @@
 //! | `Waiting` | pong | `Resting`; one more round-trip sample | |
 //! | `Waiting` | window over, not the last | `Waiting`, one more miss and window | `Missed` |
 //! | `Waiting` | last window over | `Ended` | `LookAgain`, then `End(PongTimeout)` |
+//! | `Waiting` | local fault, last window over | `Waiting`, one more window: once a ping | |
 //! | any but `Ended` | ping failed | `Ended` | `End(PingFailed)` |
 //!
 //! Beside it, in every state but `Ended`:
@@ -81,6 +82,8 @@ enum State {
         sent_at: Moment,
         pong_by: Moment,
         missed: u32,
+        /// How many misses make it dead.
+        max_missed: u32,
     },
     Ended,
 }
@@ -243,6 +246,7 @@ impl Liveness {
                     sent_at: now,
                     pong_by: now.after(self.config.pong_timeout),
                     missed: 0,
+                    max_missed: self.config.max_missed,
                 };
             }
             State::Resting { .. } | State::Waiting { .. } | State::Ended => {}
@@ -307,6 +311,23 @@ impl Liveness {
         }
     }
 
+    /// So many others miss as well that the fault seems to be on this side.
+    pub(crate) fn on_local_fault(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        let over = self.is_last_window() && self.window_ends_at() <= now;
+        if let State::Waiting { max_missed, .. } = &mut self.state
+            && over
+        {
+            // Once: from the second time on it is one more than that already.
+            *max_missed = self.config.max_missed.saturating_add(1);
+        }
+    }
+
+    /// Whether the next verdict would be on a pong that didn't come.
+    pub(crate) fn is_out_of_windows(&self) -> bool {
+        self.is_last_window() && self.window_ends_at() <= self.latest
+    }
+
     /// When `handle_timeout` next has something to do, `None` if no limit runs.
     pub(crate) fn next_timeout(&self) -> Option<Moment> {
         if let State::Ended = self.state {
@@ -315,7 +336,7 @@ impl Liveness {
         let step_at = match self.state {
             State::Resting { .. } => self.ping_due_at(),
             State::CallingOff => self.latest,
-            State::Waiting { missed, .. } if !self.is_last_window(missed) => self.window_ends_at(),
+            State::Waiting { .. } if !self.is_last_window() => self.window_ends_at(),
             State::Waiting { .. } | State::Sending { .. } | State::Ended => Moment::NEVER,
         };
         let charge_at = match self.first_charge() {
@@ -374,14 +395,18 @@ impl Liveness {
                 Some(Action::CallOff)
             }
             State::Waiting {
-                sent_at, missed, ..
-            } if !self.is_last_window(missed) && self.window_ends_at() <= now => {
+                sent_at,
+                missed,
+                max_missed,
+                ..
+            } if !self.is_last_window() && self.window_ends_at() <= now => {
                 let missed = missed + 1;
                 self.state = State::Waiting {
                     sent_at,
                     // From the window's end, not from now: a late call must not stretch the bound.
                     pong_by: self.window_ends_at().after(self.config.pong_timeout),
                     missed,
+                    max_missed,
                 };
                 self.excused_at = None;
                 Some(Action::Missed { missed })
@@ -417,6 +442,7 @@ impl Liveness {
                         .after(self.config.interval)
                         .after(self.config.pong_timeout),
                     missed: 0,
+                    max_missed: self.config.max_missed,
                 };
             }
             State::CallingOff | State::Ended => {}

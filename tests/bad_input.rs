@@ -332,6 +332,11 @@ fn a_number_out_of_its_range_is_refused_by_name() {
         (Setting::MaxMissed, builder.max_missed(u32::MAX)),
         (Setting::Jitter, builder.jitter(26)),
         (Setting::Jitter, builder.jitter(u8::MAX)),
+        (Setting::LocalFaultShare, builder.local_fault_share(101)),
+        (
+            Setting::LocalFaultConnections,
+            builder.local_fault_connections(1),
+        ),
     ] {
         let error = change.build();
         assert!(

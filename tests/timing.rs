@@ -1573,6 +1573,31 @@ async fn every_miss_is_a_warning_and_death_is_one_event_with_all_figures() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_local_fault_is_told_once() {
+    let events = Events::record();
+    let wary = classic().local_fault_share(50).local_fault_connections(4);
+    let layer = layer(wary);
+    let peers = [(); 10].map(|()| Peer::new());
+    let services = peers
+        .each_ref()
+        .map(|peer| layer.layer(Connection::to(peer)));
+    for peer in &peers {
+        peer.answer_pings(Answer::Never);
+    }
+    for service in &services {
+        in_time(service.handle().closed()).await;
+    }
+    let events = events.take();
+    let told = events.iter().filter(|event| event.contains("local fault"));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 1, "{events:?}");
+    assert!(
+        told[0].contains("local fault suspected missed="),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_ping_tells_its_reason_in_the_event() {
     let events = Events::record();
     let connection = Watched::new(classic());

@@ -32,6 +32,8 @@ impl ConfigBuilder {
                 suspect_after: None,
                 max_local_pause: Duration::ZERO,
                 jitter: 0,
+                local_fault_share: 0,
+                local_fault_connections: 8,
                 ping_when: PingWhen::Quiet,
                 evidence: Evidence::AnyTraffic,
             },
@@ -47,14 +49,25 @@ impl ConfigBuilder {
     ///
     /// Default: no bound; the four settings' own defaults give one of 73.75 s.
     pub const fn detect_within(mut self, bound: Duration) -> Self {
-        let whole = nanos(bound);
         self.detect_within = Some(bound);
-        // 4/9 with its tick of an eighth is one half; the four eighths are the other.
-        self.config.interval = Duration::from_nanos(whole / 9 * 4);
-        self.config.pong_timeout = Duration::from_nanos(whole / 8);
+        // 4/9 with its tick of an eighth is one half; the waits share the other.
+        self.config.interval = Duration::from_nanos(nanos(bound) / 9 * 4);
         self.config.max_missed = 3;
-        self.ready_timeout = Some(Duration::from_nanos(whole / 8));
+        let wait = self.wait_within(bound);
+        self.config.pong_timeout = wait;
+        self.ready_timeout = Some(wait);
         self
+    }
+
+    /// Each of the equal waits that together take half of `bound`.
+    const fn wait_within(&self, bound: Duration) -> Duration {
+        let ready = 1;
+        let windows = if self.config.local_fault_share == 0 {
+            3
+        } else {
+            4
+        };
+        Duration::from_nanos(nanos(bound) / (2 * (windows + ready)))
     }
 
     /// Sets the time from the last sign of life to the next ping (from ping to ping with
@@ -174,6 +187,44 @@ impl ConfigBuilder {
         self
     }
 
+    /// Sets from what share of missing peers on, in percent, the fault is suspected on *this* side:
+    /// of the connections of one driver that were asked within the last `pong_timeout`, at least
+    /// [`local_fault_connections`](ConfigBuilder::local_fault_connections).
+    ///
+    /// While it is, no connection ends with [`Failure::PongTimeout`](crate::Failure::PongTimeout)
+    /// before one more `pong_timeout` has passed (once a ping, and the bound says so), an event
+    /// tells it, and the pings of those who then answer are spread over the interval again. It needs a
+    /// history: with one miss (`max_missed`) the first connections are dead before others miss.
+    ///
+    /// After [`detect_within`](ConfigBuilder::detect_within), the waits that it picked get shorter
+    /// to make room. Default: 0, off; at most 100.
+    pub const fn local_fault_share(mut self, percent: u8) -> Self {
+        let picked = match self.detect_within {
+            Some(bound) => Some((bound, nanos(self.wait_within(bound)))),
+            None => None,
+        };
+        self.config.local_fault_share = percent;
+        if let Some((bound, before)) = picked {
+            let wait = self.wait_within(bound);
+            if nanos(self.config.pong_timeout) == before {
+                self.config.pong_timeout = wait;
+            }
+            if let Some(ready_timeout) = self.ready_timeout
+                && nanos(ready_timeout) == before
+            {
+                self.ready_timeout = Some(wait);
+            }
+        }
+        self
+    }
+
+    /// Sets how many connections it takes to suspect a local fault. Useless without
+    /// [`local_fault_share`](ConfigBuilder::local_fault_share). Default: 8, at least 2.
+    pub const fn local_fault_connections(mut self, connections: u32) -> Self {
+        self.config.local_fault_connections = connections;
+        self
+    }
+
     /// Sets when pings are made. Default: [`PingWhen::Quiet`].
     pub const fn ping_when(mut self, ping_when: PingWhen) -> Self {
         self.config.ping_when = ping_when;
@@ -192,7 +243,8 @@ impl ConfigBuilder {
     ///
     /// - [`TooShort`](ConfigError::TooShort), [`TooLong`](ConfigError::TooLong): a duration under
     ///   1 ms (`ready_timeout` may be zero, `detect_within` at least 20 ms) or over 365 days.
-    /// - [`OutOfRange`](ConfigError::OutOfRange): `max_missed` 0 or over 1,000; `jitter` over 25.
+    /// - [`OutOfRange`](ConfigError::OutOfRange): `max_missed` 0 or over 1,000; `jitter` over 25;
+    ///   `local_fault_share` over 100; `local_fault_connections` under 2.
     /// - [`MustExceed`](ConfigError::MustExceed): `suspect_after` within `interval` and its tick,
     ///   so that every quiet connection would be suspect before its ping is out.
     /// - [`MustStayBelow`](ConfigError::MustStayBelow): a limit that never acts:
@@ -263,6 +315,18 @@ impl ConfigBuilder {
         let numbers = [
             (Setting::MaxMissed, config.max_missed, 1, MOST_MISSED),
             (Setting::Jitter, config.jitter as u32, 0, MOST_JITTER),
+            (
+                Setting::LocalFaultShare,
+                config.local_fault_share as u32,
+                0,
+                100,
+            ),
+            (
+                Setting::LocalFaultConnections,
+                config.local_fault_connections,
+                2,
+                u32::MAX,
+            ),
         ];
         let mut i = 0;
         while i < numbers.len() {
@@ -286,7 +350,7 @@ impl ConfigBuilder {
         {
             return Some(ConfigError::MustExceed {
                 setting: Setting::DetectWithin,
-                other: beyond_its_share(config, asked),
+                other: beyond_its_share(config, asked, self.wait_within(asked)),
                 limit: bound,
             });
         }
@@ -331,10 +395,10 @@ impl ConfigBuilder {
 }
 
 /// The setting that was changed after `detect_within` so that the sum exceeds the bound.
-const fn beyond_its_share(config: &Config, bound: Duration) -> Setting {
+const fn beyond_its_share(config: &Config, bound: Duration, wait: Duration) -> Setting {
     if nanos(config.interval) > nanos(bound) / 9 * 4 {
         Setting::Interval
-    } else if nanos(config.pong_timeout) > nanos(bound) / 8 {
+    } else if nanos(config.pong_timeout) > nanos(wait) {
         Setting::PongTimeout
     } else if config.max_missed > 3 {
         Setting::MaxMissed

@@ -33,6 +33,8 @@ fn the_defaults_are_legal_and_as_documented() {
         suspect_after: None,
         max_local_pause: secs(5),
         jitter: 0,
+        local_fault_share: 0,
+        local_fault_connections: 8,
         ping_when: PingWhen::Quiet,
         evidence: Evidence::AnyTraffic,
     };
@@ -61,6 +63,8 @@ fn every_setting_arrives() {
         .suspect_after(secs(75))
         .max_local_pause(secs(6))
         .jitter(20)
+        .local_fault_share(60)
+        .local_fault_connections(30)
         .ping_when(PingWhen::NotBusy)
         .evidence(Evidence::PongOnly)
         .build();
@@ -75,6 +79,8 @@ fn every_setting_arrives() {
         suspect_after: Some(secs(75)),
         max_local_pause: secs(6),
         jitter: 20,
+        local_fault_share: 60,
+        local_fault_connections: 30,
         ping_when: PingWhen::NotBusy,
         evidence: Evidence::PongOnly,
     };
@@ -288,6 +294,35 @@ fn a_bound_is_kept_and_not_given_away() {
 }
 
 #[test]
+fn a_local_fault_is_worth_one_more_window_of_the_bound() {
+    let config = build(Config::builder().local_fault_share(50));
+    let more = config.worst_case_detection() - CLASSIC.worst_case_detection();
+    assert_eq!(more, config.pong_timeout);
+}
+
+#[test]
+fn a_bound_makes_room_for_a_local_fault_in_either_order() {
+    for bound in [millis(20), secs(1), secs(10), YEAR] {
+        let after = build(within(bound).local_fault_share(50));
+        let before = build(Config::builder().local_fault_share(50).detect_within(bound));
+        assert_eq!(after, before);
+        let worst = after.worst_case_detection();
+        assert!(worst <= bound && worst > bound * 9 / 10, "{worst:?}");
+        assert_eq!(after.pong_timeout, bound / 10);
+        let off_again = build(within(bound).local_fault_share(50).local_fault_share(0));
+        assert_eq!(
+            Ok(off_again).map(|c| c.pong_timeout),
+            Config::detect_within(bound).map(|c| c.pong_timeout)
+        );
+    }
+    // What was set by hand stays as it is.
+    let by_hand = within(secs(10))
+        .ready_timeout(Duration::ZERO)
+        .local_fault_share(50);
+    assert_eq!(build(by_hand).ready_timeout, Duration::ZERO);
+}
+
+#[test]
 fn the_bound_is_the_sum_of_what_passes_before_the_verdict() {
     let config = build(
         Config::builder()
@@ -390,6 +425,8 @@ fn every_setting_is_called_by_the_name_of_its_method() {
         (Setting::SuspectAfter, "suspect_after"),
         (Setting::MaxLocalPause, "max_local_pause"),
         (Setting::Jitter, "jitter"),
+        (Setting::LocalFaultShare, "local_fault_share"),
+        (Setting::LocalFaultConnections, "local_fault_connections"),
     ];
     for (setting, name) in names {
         assert_eq!(setting.to_string(), name);

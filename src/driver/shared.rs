@@ -33,6 +33,7 @@ use tokio::time::Sleep;
 
 use super::{
     arrivals::{Arrival, Arrivals},
+    faults::Faults,
     pinger::Pinger,
     timers::{Slack, Timers},
     watch::{Next, Now, Watch},
@@ -60,6 +61,7 @@ pub(crate) struct SharedDriver<G: Pinger> {
     free: Vec<u32>,
     awake: Slab<Awake<G>>,
     timers: Timers,
+    faults: Faults,
     /// Empty, but for the moment in which the inbox is emptied.
     called: Vec<u32>,
     /// Who is to be looked at, in the order in which that was noticed.
@@ -108,6 +110,7 @@ impl<G: Pinger> SharedDriver<G> {
             free: Vec::new(),
             awake: Slab::new(),
             timers: Timers::new(),
+            faults: Faults::of(&config),
             called: Vec::new(),
             queue: VecDeque::new(),
             looking: Vec::new(),
@@ -234,11 +237,12 @@ impl<G: Pinger> SharedDriver<G> {
                 self.look_first(id, link, watch, pinger, now);
             }
             State::Awake(key) => {
-                let now = self.now(now);
+                let now = self.now(id, now);
                 let awake = &mut self.awake[key];
                 self.timers.clear_awake(key);
                 self.judging -= usize::from(awake.judging);
-                match look(&link, &mut awake.watch, &mut awake.pinger, now) {
+                let Awake { watch, pinger, .. } = awake;
+                match look(&link, watch, pinger, now, &mut self.faults) {
                     Next::Finish => {
                         let awake = self.awake.remove(key);
                         self.dismiss(id, link, awake.pinger);
@@ -263,8 +267,8 @@ impl<G: Pinger> SharedDriver<G> {
         mut pinger: G,
         now: Moment,
     ) {
-        let now = self.now(now);
-        let due_at = match look(&link, &mut watch, &mut pinger, now) {
+        let now = self.now(id, now);
+        let due_at = match look(&link, &mut watch, &mut pinger, now, &mut self.faults) {
             Next::Finish => return self.dismiss(id, link, pinger),
             Next::Rest(at) if self.timers.set_rest(id, at, now.at) => {
                 return self.rest(id, link, pinger);
@@ -382,7 +386,7 @@ impl<G: Pinger> SharedDriver<G> {
         }
     }
 
-    fn now(&self, at: Moment) -> Now {
+    fn now(&self, id: u32, at: Moment) -> Now {
         Now {
             at,
             turn: self.turn,
@@ -391,6 +395,7 @@ impl<G: Pinger> SharedDriver<G> {
             } else {
                 self.pace.tick
             },
+            spread: spread_of(id),
         }
     }
 
@@ -400,12 +405,20 @@ impl<G: Pinger> SharedDriver<G> {
 }
 
 /// A look, in the connection's span. A panic ends this connection and no other.
-fn look<G: Pinger>(link: &Arc<Link>, watch: &mut Watch, pinger: &mut G, now: Now) -> Next {
+fn look<G: Pinger>(
+    link: &Arc<Link>,
+    watch: &mut Watch,
+    pinger: &mut G,
+    now: Now,
+    faults: &mut Faults,
+) -> Next {
     let span = link.span();
     let _entered = span.enter();
     let waker = Waker::from(Arc::clone(link));
     let mut cx = Context::from_waker(&waker);
-    let looked = catch_unwind(AssertUnwindSafe(|| watch.look(link, pinger, now, &mut cx)));
+    let looked = catch_unwind(AssertUnwindSafe(|| {
+        watch.look(link, pinger, now, faults, &mut cx)
+    }));
     looked.unwrap_or_else(|panic| {
         let cause = Cause {
             source: Some(PingError::panicked(&*panic).into_source()),

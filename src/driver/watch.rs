@@ -1,8 +1,11 @@
 //! One connection that is looked at: facts, its ping, the machine's actions, in that order.
 
-use std::task::{Context, Poll};
+use std::{
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use super::pinger::Pinger;
+use super::{faults::Faults, pinger::Pinger};
 use crate::{
     error::{Cause, Failure},
     link::{Link, in_flight, is_abandoned},
@@ -20,6 +23,8 @@ pub(super) struct Watch {
     traffic: bool,
     /// Until which turn of the runtime a verdict waits.
     looks_until: Option<u64>,
+    /// When the next ping is brought forward to, after one that many others shared.
+    apart_at: Option<Moment>,
 }
 
 /// Where the one ping is. Mirrors the machine's `Sending` and `Waiting`.
@@ -49,7 +54,9 @@ pub(super) struct Now {
     /// Counts how often the runtime got to do everything else.
     pub(super) turn: u64,
     /// How often a connection with traffic is looked at.
-    pub(super) tick: std::time::Duration,
+    pub(super) tick: Duration,
+    /// The connection's own part of an interval, in 2^-32.
+    pub(super) spread: u32,
 }
 
 impl Watch {
@@ -59,6 +66,7 @@ impl Watch {
             phase: Phase::Resting,
             traffic: false,
             looks_until: None,
+            apart_at: None,
         }
     }
 
@@ -76,12 +84,13 @@ impl Watch {
         link: &Link,
         pinger: &mut G,
         now: Now,
+        faults: &mut Faults,
         cx: &mut Context<'_>,
     ) -> Next
     where
         G: Pinger,
     {
-        if let Some(next) = self.advance(link, pinger, now, cx) {
+        if let Some(next) = self.advance(link, pinger, now, faults, cx) {
             return next;
         }
         let next = self.sleep(link, now);
@@ -95,6 +104,7 @@ impl Watch {
         link: &Link,
         pinger: &mut G,
         now: Now,
+        faults: &mut Faults,
         cx: &mut Context<'_>,
     ) -> Option<Next>
     where
@@ -114,17 +124,39 @@ impl Watch {
             if leaving && self.see_off(link, pinger) {
                 return Some(Next::Finish);
             }
-            self.poll_ping(link, pinger, now.at, cx);
+            if self.poll_ping(link, pinger, now.at, cx) {
+                faults.on_answer(now.at);
+                self.apart_at = faults
+                    .is_recent(now.at)
+                    .then(|| now.at.after(rest_of(link.config().interval, now.spread)));
+            }
+            if self.apart_at.is_some_and(|at| at <= now.at) {
+                self.apart_at = None;
+                self.machine.on_ping_wanted(now.at);
+            }
             if self.looks_until.is_some_and(|turn| now.turn < turn) {
                 return Some(Next::Look);
             }
-            self.looks_until = None;
+            let looked = self.looks_until.take().is_some();
+            if looked && self.machine.is_out_of_windows() && faults.is_suspected(now.at) {
+                self.machine.on_local_fault(now.at);
+            }
             match self.machine.handle_timeout(now.at) {
                 Some(Action::LookAgain) => {
+                    if self.machine.is_out_of_windows() {
+                        faults.on_miss(now.at);
+                    }
                     self.looks_until = Some(now.turn + LOOKS);
                     return Some(Next::Look);
                 }
-                Some(action) => self.carry_out(action, link, pinger),
+                Some(action) => {
+                    if let Action::Missed { missed } = action
+                        && missed < link.config().max_missed
+                    {
+                        faults.on_miss(now.at);
+                    }
+                    self.carry_out(action, link, pinger);
+                }
                 None => return None,
             }
         }
@@ -148,7 +180,14 @@ impl Watch {
         }
     }
 
-    fn poll_ping<G>(&mut self, link: &Link, pinger: &mut G, now: Moment, cx: &mut Context<'_>)
+    /// `true` if the pong came.
+    fn poll_ping<G>(
+        &mut self,
+        link: &Link,
+        pinger: &mut G,
+        now: Moment,
+        cx: &mut Context<'_>,
+    ) -> bool
     where
         G: Pinger,
     {
@@ -160,7 +199,7 @@ impl Watch {
                     link.count_ping();
                     tracing::trace!("ping");
                 }
-                Poll::Ready(Err(error)) => return self.fail(error, link, now),
+                Poll::Ready(Err(error)) => self.fail(error, link, now),
                 Poll::Pending => {}
             }
         }
@@ -174,11 +213,13 @@ impl Watch {
                     link.count_pong(rtt);
                     tracing::trace!(rtt = ?rtt.map(|rtt| rtt.last()), "pong");
                     link.wake_waiters();
+                    return true;
                 }
                 Poll::Ready(Err(error)) => self.fail(error, link, now),
                 Poll::Pending => {}
             }
         }
+        false
     }
 
     fn fail(&mut self, error: PingError, link: &Link, now: Moment) {
@@ -254,6 +295,7 @@ impl Watch {
     fn sleep(&mut self, link: &Link, now: Now) -> Next {
         let ticking = self.machine.idle_since().is_none() || self.traffic;
         let wake_at = self.machine.next_timeout().unwrap_or(Moment::NEVER);
+        let wake_at = self.apart_at.map_or(wake_at, |at| at.min(wake_at));
         if ticking {
             self.traffic = false;
             return Next::Sleep(wake_at.min(now.at.after(now.tick)));
@@ -263,11 +305,16 @@ impl Watch {
             link.wake_driver();
             return Next::Sleep(wake_at);
         }
-        match self.machine.at_rest() {
-            Some(_) => Next::Rest(wake_at),
-            None => Next::Sleep(wake_at),
+        match (self.machine.at_rest(), self.apart_at) {
+            (Some(_), None) => Next::Rest(wake_at),
+            (None, _) | (_, Some(_)) => Next::Sleep(wake_at),
         }
     }
+}
+
+/// What is left of `interval` without `part`, in 2^-32.
+fn rest_of(interval: Duration, part: u32) -> Duration {
+    interval.mul_f64(1.0 - f64::from(part) / 2_f64.powi(32))
 }
 
 /// From socket to pong is a chain of tasks (connection, stream, ping), one turn each; twice that.

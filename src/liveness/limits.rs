@@ -19,9 +19,7 @@ impl Liveness {
                 failure: Failure::PingBlocked,
                 since: due_at,
             }),
-            State::Waiting {
-                sent_at, missed, ..
-            } if self.is_last_window(missed) => Some(Charge {
+            State::Waiting { sent_at, .. } if self.is_last_window() => Some(Charge {
                 by: self.window_ends_at(),
                 failure: Failure::PongTimeout,
                 since: sent_at,
@@ -120,8 +118,15 @@ impl Liveness {
         }
     }
 
-    pub(super) fn is_last_window(&self, missed: u32) -> bool {
-        missed.saturating_add(1) >= self.config.max_missed
+    pub(super) fn is_last_window(&self) -> bool {
+        match self.state {
+            State::Waiting {
+                missed, max_missed, ..
+            } => missed.saturating_add(1) >= max_missed,
+            State::Resting { .. } | State::Sending { .. } | State::CallingOff | State::Ended => {
+                false
+            }
+        }
     }
 
     /// From when, and until when, a busy peer may be quiet.

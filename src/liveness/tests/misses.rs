@@ -191,3 +191,55 @@ fn traffic_does_not_rescue_where_only_a_pong_counts() {
         }))
     ));
 }
+
+#[test]
+fn a_local_fault_gives_the_last_window_one_more_and_no_second_one() {
+    let mut machine = start_pinged(settings());
+    drain(&mut machine, at(50));
+    // Before the last window is over there is nothing to put off.
+    machine.on_local_fault(just_before(at(60)));
+    assert!(!machine.is_out_of_windows());
+    assert_eq!(machine.handle_timeout(at(60)), Some(Action::LookAgain));
+    assert!(machine.is_out_of_windows());
+    machine.on_local_fault(at(61));
+    assert!(!machine.is_out_of_windows());
+    assert_eq!(
+        machine.handle_timeout(at(61)),
+        Some(Action::Missed { missed: 3 })
+    );
+    assert_eq!(machine.handle_timeout(at(61)), None);
+    assert_eq!(machine.handle_timeout(at(70)), Some(Action::LookAgain));
+    machine.on_local_fault(at(70));
+    let ending = Ending {
+        failure: Failure::PongTimeout,
+        waited: secs(40),
+        missed: 4,
+        quiet_for: secs(70),
+    };
+    assert_eq!(machine.handle_timeout(at(70)), Some(Action::End(ending)));
+}
+
+#[test]
+fn a_sign_of_life_takes_the_window_of_a_local_fault_back() {
+    let mut machine = start_pinged(settings());
+    drain(&mut machine, at(59));
+    assert_eq!(machine.handle_timeout(at(60)), Some(Action::LookAgain));
+    machine.on_local_fault(at(60));
+    drain(&mut machine, at(65));
+    machine.on_heard(at(65));
+    drain(&mut machine, at(124));
+    assert_eq!(machine.missed(), 2);
+    assert_eq!(machine.handle_timeout(at(125)), Some(Action::LookAgain));
+    let ended = machine.handle_timeout(at(125));
+    assert!(matches!(ended, Some(Action::End(end)) if end.missed == 3));
+}
+
+#[test]
+fn a_local_fault_means_nothing_to_whoever_waits_for_no_pong() {
+    for mut machine in [start(settings()), start(settings().idle_timeout(secs(20)))] {
+        let before = machine.clone();
+        machine.on_local_fault(at(0));
+        assert_eq!(machine.next_timeout(), before.next_timeout());
+        assert!(!machine.is_out_of_windows());
+    }
+}
