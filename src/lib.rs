@@ -3,7 +3,7 @@
 //!
 //! A peer can be gone while its socket looks fine: a NAT entry dropped, a laptop asleep, a process
 //! frozen. TCP takes about a quarter of an hour to notice. [`HeartbeatLayer`] wraps the service of
-//! one connection; its driver pings when the peer has been quiet, and when nothing comes back it
+//! one connection; a driver pings when the peer has been quiet, and when nothing comes back it
 //! fails what is in flight with a [`HeartbeatError`] that says what happened and how far the request
 //! had got. The transport is closed by an adapter that knows it (the `hyper` feature has one) or by a
 //! hook ([`Handle::on_end`]).
@@ -83,6 +83,8 @@
 //! | `connection is dead` | warn | `failure`, `waited`, `missed`, `quiet_for`, `smoothed_rtt`, `source` |
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
 //! | `hook panicked` | error | `message` |
+//! | `waker panicked` | error | |
+//! | `local fault suspected` (outside of any connection's span) | warn | `missed`, `asked` |
 //!
 //! # Cancel safety
 //!
@@ -92,7 +94,8 @@
 //!
 //! # Runtime and Rust version
 //!
-//! Drivers need a tokio runtime with time enabled. The least Rust version is the `rust-version` of
+//! One driver watches all connections of a layer in one runtime. It needs a tokio runtime with time
+//! enabled. The least Rust version is the `rust-version` of
 //! `Cargo.toml`; raising it is a minor version.
 
 mod completion;

@@ -2,17 +2,21 @@
 
 use std::time::Duration;
 
+use crate::moment::nanos;
+
 /// The round-trip times of a connection's pings, from the moment a ping was out to its pong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rtt {
-    last: Duration,
-    min: Duration,
-    smoothed: Duration,
-    variation: Duration,
+    /// In nanoseconds, as all of them.
+    last: u64,
+    min: u64,
+    smoothed: u64,
+    variation: u64,
 }
 
 impl Rtt {
     pub(crate) fn first(sample: Duration) -> Rtt {
+        let sample = nanos(sample);
         Rtt {
             last: sample,
             min: sample,
@@ -23,17 +27,18 @@ impl Rtt {
 
     /// RFC 6298 section 2.3: the variation moves first, by the smoothed value of before.
     pub(crate) fn next(self, sample: Duration) -> Rtt {
+        let sample = nanos(sample);
         let distance = self.smoothed.abs_diff(sample);
         Rtt {
             last: sample,
             min: self.min.min(sample),
-            smoothed: average::<8>(self.smoothed, sample),
-            variation: average::<4>(self.variation, distance),
+            smoothed: self.smoothed.saturating_mul(7).saturating_add(sample) / 8,
+            variation: self.variation.saturating_mul(3).saturating_add(distance) / 4,
         }
     }
 
     /// The opposite of [`figures`](Rtt::figures).
-    pub(crate) fn of([last, min, smoothed, variation]: [Duration; 4]) -> Rtt {
+    pub(crate) fn of([last, min, smoothed, variation]: [u64; 4]) -> Rtt {
         Rtt {
             last,
             min,
@@ -42,40 +47,34 @@ impl Rtt {
         }
     }
 
-    /// Last, least, smoothed, variation.
-    pub(crate) fn figures(self) -> [Duration; 4] {
+    /// Last, least, smoothed, variation, in nanoseconds.
+    pub(crate) fn figures(self) -> [u64; 4] {
         [self.last, self.min, self.smoothed, self.variation]
     }
 
     /// Returns the newest sample.
     #[must_use]
     pub fn last(&self) -> Duration {
-        self.last
+        Duration::from_nanos(self.last)
     }
 
     /// Returns the least sample of the connection's life.
     #[must_use]
     pub fn min(&self) -> Duration {
-        self.min
+        Duration::from_nanos(self.min)
     }
 
     /// Returns the smoothed value (RFC 6298's SRTT: 7/8 of the one before and 1/8 of the sample).
     #[must_use]
     pub fn smoothed(&self) -> Duration {
-        self.smoothed
+        Duration::from_nanos(self.smoothed)
     }
 
     /// Returns the mean deviation (RFC 6298's RTTVAR).
     #[must_use]
     pub fn variation(&self) -> Duration {
-        self.variation
+        Duration::from_nanos(self.variation)
     }
-}
-
-/// All parts but one of `before`, and one of `sample`.
-fn average<const PARTS: u128>(before: Duration, sample: Duration) -> Duration {
-    let sum = before.as_nanos() * (PARTS - 1) + sample.as_nanos();
-    Duration::from_nanos((sum / PARTS).try_into().unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -98,6 +97,6 @@ mod tests {
     #[test]
     fn the_largest_sample_does_not_overflow() {
         let rtt = Rtt::first(Duration::MAX).next(Duration::MAX);
-        assert_eq!(rtt.last(), Duration::MAX);
+        assert_eq!(rtt.last(), Duration::from_nanos(u64::MAX));
     }
 }

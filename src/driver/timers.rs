@@ -242,4 +242,4 @@ const MILLISECOND: u64 = 1_000_000;
 const FURTHEST: u64 = (i32::MAX / 2) as u64;
 
 /// So few that most blocks have nobody due when the others are gone through.
-const BLOCK: usize = 16;
+const BLOCK: usize = 8;

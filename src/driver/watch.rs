@@ -110,25 +110,29 @@ impl Watch {
     where
         G: Pinger,
     {
+        if link.ended().is_some() {
+            return Some(Next::Finish);
+        }
+        if is_abandoned(link) {
+            link.end(Cause::new(Failure::Closed));
+            return Some(Next::Finish);
+        }
+        // Before the facts: a call that it doesn't turn away is in flight by now.
+        let leaving = link.is_leaving_by_itself();
+        // Once a look: whatever comes later in it raises a signal, and a verdict takes several.
+        self.take_facts(link, now.at);
+        if leaving && self.see_off(link, pinger) {
+            return Some(Next::Finish);
+        }
         loop {
-            if link.ended().is_some() {
-                return Some(Next::Finish);
-            }
-            if is_abandoned(link) {
-                link.end(Cause::new(Failure::Closed));
-                return Some(Next::Finish);
-            }
-            // Before the facts: a call that it doesn't turn away is in flight by now.
-            let leaving = link.is_leaving_by_itself();
-            self.take_facts(link, now.at);
-            if leaving && self.see_off(link, pinger) {
-                return Some(Next::Finish);
-            }
             if self.poll_ping(link, pinger, now.at, cx) {
                 faults.on_answer(now.at);
                 self.apart_at = faults
                     .is_recent(now.at)
                     .then(|| now.at.after(rest_of(link.config().interval, now.spread)));
+            }
+            if link.ended().is_some() {
+                return Some(Next::Finish);
             }
             if self.apart_at.is_some_and(|at| at <= now.at) {
                 self.apart_at = None;

@@ -1,14 +1,8 @@
 //! The figures of a connection: what handles read, and all that is kept of it while it rests.
 
-use std::{
-    sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering},
-    time::Duration,
-};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use crate::{
-    moment::{Moment, nanos},
-    rtt::Rtt,
-};
+use crate::{moment::Moment, rtt::Rtt};
 
 /// Written by the driver alone, read by everybody. Each figure is whole; two of them may be of two
 /// looks.
@@ -72,14 +66,14 @@ impl Record {
                 first.load(Ordering::Acquire),
                 second.load(Ordering::Acquire),
             );
-            [first >> 32, first & LOW, second >> 32, second & LOW].map(Duration::from_nanos)
+            [first >> 32, first & LOW, second >> 32, second & LOW]
         };
         Rtt::of([last, min, smoothed, variation])
     }
 
     /// `false` if they are too long for this place.
     pub(super) fn set_rtt(&self, rtt: Rtt) -> bool {
-        let samples = rtt.figures().map(nanos);
+        let samples = rtt.figures();
         if samples.iter().any(|nanos| *nanos > LOW) {
             return false;
         }
