@@ -71,7 +71,8 @@ impl ConfigBuilder {
     }
 
     /// Sets the time from the last sign of life to the next ping (from ping to ping with
-    /// [`PingWhen::Always`]). Any sign of life restarts it.
+    /// [`PingWhen::Always`]). Any sign of life restarts it. The first ping of a connection may come
+    /// earlier, see [`HeartbeatLayer`](crate::HeartbeatLayer).
     ///
     /// Default: 30 s. There is no value for "off": a layer without pings has
     /// [`ping::none`](crate::ping::none) as its source.

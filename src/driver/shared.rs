@@ -95,6 +95,8 @@ struct Awake<G> {
     pinger: G,
     /// Whether a limit runs that a pause of this process could falsify.
     judging: bool,
+    /// The turn in which it was last put among those that are looking.
+    looking_in: Option<u64>,
 }
 
 impl<G: Pinger> SharedDriver<G> {
@@ -280,6 +282,7 @@ impl<G: Pinger> SharedDriver<G> {
             watch,
             pinger,
             judging: false,
+            looking_in: None,
         });
         self.stay_awake(id, link, key, due_at);
     }
@@ -291,7 +294,11 @@ impl<G: Pinger> SharedDriver<G> {
         self.judging += usize::from(awake.judging);
         match due_at {
             Some(at) => self.timers.set_awake(key, id, at),
-            None => self.looking.push(id),
+            None if awake.looking_in == Some(self.turn) => {}
+            None => {
+                awake.looking_in = Some(self.turn);
+                self.looking.push(id);
+            }
         }
         self.places[id as usize] = Some(Place {
             link,
