@@ -16,7 +16,7 @@ use std::{
 
 pub(crate) use arrivals::Arrivals;
 pub(crate) use pinger::{BoxPinger, Pinned};
-pub(crate) use shared::SharedDriver;
+pub(crate) use shared::{Arrival, SharedDriver};
 
 use crate::{inbox::Inbox, link::Link, ping::Ping};
 
@@ -47,7 +47,7 @@ pub struct Driver<P: Ping> {
 impl<P: Ping> Driver<P> {
     pub(crate) fn new(link: Arc<Link>, inbox: Arc<Inbox>, ping: Option<P>) -> Self {
         let arrivals = Arc::new(Arrivals::new());
-        let running = arrivals.join(Arc::clone(&link), Pinned::new(ping));
+        let running = arrivals.join((Arc::clone(&link), Pinned::new(ping)));
         debug_assert!(!running);
         let config = Arc::clone(&link.hub.config);
         Driver {

@@ -9,7 +9,7 @@ use tokio::runtime;
 
 use crate::{
     config::Config,
-    driver::{Arrivals, BoxPinger, SharedDriver},
+    driver::{Arrival, Arrivals, BoxPinger, SharedDriver},
     error::{Cause, Failure},
     hub::Hub,
     inbox::Inbox,
@@ -38,7 +38,7 @@ struct Known {
 pub(crate) struct Fleet {
     pub(crate) hub: Arc<Hub>,
     inbox: Arc<Inbox>,
-    arrivals: Arc<Arrivals<BoxPinger>>,
+    arrivals: Arc<Arrivals<Arrival<BoxPinger>>>,
     spawner: Spawner,
 }
 
@@ -125,7 +125,7 @@ impl Fleets {
 impl Fleet {
     /// Has the driver watch a connection; starts it, if none runs.
     pub(crate) fn watch(&self, link: Arc<Link>, pinger: BoxPinger) {
-        if self.arrivals.join(link, pinger) {
+        if self.arrivals.join((link, pinger)) {
             self.inbox.wake();
             return;
         }

@@ -6,8 +6,9 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// The ids of the connections to look at, and the task that looks.
 ///
-/// Each connection has at most one place ([`Signals`](crate::signals::Signals) sees to that), so it
-/// is no longer than there are connections.
+/// Each connection has one place at most ([`Signals`](crate::signals::Signals) sees to that), but
+/// for a thread that a look overtakes between its signal and its push: then it may find one more,
+/// and the second look nothing. So it is hardly longer than there are connections.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     state: Mutex<State>,

@@ -5,3 +5,9 @@ pub(crate) use std::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU8, Ordering},
 };
+
+/// Runs a test once; loom's runs it in every order.
+#[cfg(test)]
+pub(crate) fn model(test: impl Fn()) {
+    test();
+}

@@ -103,28 +103,33 @@ impl WakerSet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::model;
 
     #[test]
     fn a_place_survives_a_wake_and_is_reused_after_removal() {
-        let set = WakerSet::new();
-        let cx = Context::from_waker(Waker::noop());
-        let (mut a, mut b) = (Key::NONE, Key::NONE);
-        assert!(set.register(&mut a, &cx, || false));
-        set.wake_all();
-        assert!(set.register(&mut b, &cx, || false));
-        assert_ne!(a.0, b.0);
-        assert!(set.register(&mut a, &cx, || false));
-        set.remove(&mut a);
-        set.remove(&mut b);
-        assert!(set.lock().is_empty());
+        model(|| {
+            let set = WakerSet::new();
+            let cx = Context::from_waker(Waker::noop());
+            let (mut a, mut b) = (Key::NONE, Key::NONE);
+            assert!(set.register(&mut a, &cx, || false));
+            set.wake_all();
+            assert!(set.register(&mut b, &cx, || false));
+            assert_ne!(a.0, b.0);
+            assert!(set.register(&mut a, &cx, || false));
+            set.remove(&mut a);
+            set.remove(&mut b);
+            assert!(set.lock().is_empty());
+        });
     }
 
     #[test]
     fn nobody_registers_once_it_is_over() {
-        let set = WakerSet::new();
-        let cx = Context::from_waker(Waker::noop());
-        let mut key = Key::NONE;
-        assert!(!set.register(&mut key, &cx, || true));
-        assert!(key.is_none() && set.lock().is_empty());
+        model(|| {
+            let set = WakerSet::new();
+            let cx = Context::from_waker(Waker::noop());
+            let mut key = Key::NONE;
+            assert!(!set.register(&mut key, &cx, || true));
+            assert!(key.is_none() && set.lock().is_empty());
+        });
     }
 }

@@ -1,26 +1,23 @@
 //! How connections come to a driver that runs already.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex},
-};
+use std::{mem, sync::PoisonError};
 
-use crate::link::{Link, lock};
+use crate::sync::{Mutex, MutexGuard};
 
 /// The connections that a driver has yet to take over.
-pub(crate) struct Arrivals<G> {
-    state: Mutex<State<G>>,
+#[derive(Debug)]
+pub(crate) struct Arrivals<T> {
+    state: Mutex<State<T>>,
 }
 
-struct State<G> {
+#[derive(Debug)]
+struct State<T> {
     running: bool,
-    new: Vec<Arrival<G>>,
+    new: Vec<T>,
 }
 
-pub(crate) type Arrival<G> = (Arc<Link>, G);
-
-impl<G> Arrivals<G> {
-    pub(crate) fn new() -> Arrivals<G> {
+impl<T> Arrivals<T> {
+    pub(crate) fn new() -> Arrivals<T> {
         Arrivals {
             state: Mutex::new(State {
                 running: false,
@@ -31,31 +28,36 @@ impl<G> Arrivals<G> {
 
     /// Adds a connection. `false` if no driver runs: the caller is to start one, which finds it.
     #[must_use]
-    pub(crate) fn join(&self, link: Arc<Link>, pinger: G) -> bool {
-        let mut state = lock(&self.state);
-        state.new.push((link, pinger));
+    pub(crate) fn join(&self, newcomer: T) -> bool {
+        let mut state = self.lock();
+        state.new.push(newcomer);
         mem::replace(&mut state.running, true)
     }
 
     pub(crate) fn is_running(&self) -> bool {
-        lock(&self.state).running
+        self.lock().running
     }
 
-    pub(super) fn take(&self) -> Vec<Arrival<G>> {
-        mem::take(&mut lock(&self.state).new)
+    pub(super) fn take(&self) -> Vec<T> {
+        mem::take(&mut self.lock().new)
     }
 
     /// The driver ends, unless somebody has just come.
     pub(super) fn close_if_empty(&self) -> bool {
-        let mut state = lock(&self.state);
+        let mut state = self.lock();
         state.running = !state.new.is_empty();
         !state.running
     }
 
     /// The driver ends, whoever has come.
-    pub(super) fn close(&self) -> Vec<Arrival<G>> {
-        let mut state = lock(&self.state);
+    pub(super) fn close(&self) -> Vec<T> {
+        let mut state = self.lock();
         state.running = false;
         mem::take(&mut state.new)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Nothing in here panics but an allocation, before anything was changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -32,7 +32,7 @@ use slab::Slab;
 use tokio::time::Sleep;
 
 use super::{
-    arrivals::{Arrival, Arrivals},
+    arrivals::Arrivals,
     faults::Faults,
     pinger::Pinger,
     timers::{Slack, Timers},
@@ -48,12 +48,15 @@ use crate::{
     ping::PingError,
 };
 
+/// A connection that a driver is to take over.
+pub(crate) type Arrival<G> = (Arc<Link>, G);
+
 pub(crate) struct SharedDriver<G: Pinger> {
     config: Arc<Config>,
     pace: Pace,
     clock: Clock,
     inbox: Arc<Inbox>,
-    arrivals: Arc<Arrivals<G>>,
+    arrivals: Arc<Arrivals<Arrival<G>>>,
     /// Those of them that were taken over and not looked at yet.
     new: vec::IntoIter<Arrival<G>>,
     /// By id. A place is empty while its connection is looked at, and when it is free.
@@ -104,7 +107,7 @@ impl<G: Pinger> SharedDriver<G> {
         config: Arc<Config>,
         clock: Clock,
         inbox: Arc<Inbox>,
-        arrivals: Arc<Arrivals<G>>,
+        arrivals: Arc<Arrivals<Arrival<G>>>,
     ) -> Self {
         SharedDriver {
             new: Vec::new().into_iter(),
