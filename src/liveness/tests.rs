@@ -10,6 +10,7 @@ mod pause;
 mod pings;
 mod properties;
 mod regressions;
+mod rest;
 mod sending;
 mod sim;
 mod spurious;
@@ -17,7 +18,7 @@ mod standing;
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Action, Ending, Liveness, Standing};
+use super::{Action, Ending, Liveness, Rest, Standing};
 use crate::{
     config::{Config, ConfigBuilder, Evidence, PingWhen},
     error::Failure,

@@ -9,6 +9,8 @@ pub(super) struct Model {
     pub(super) ping: Ping,
     pub(super) busy: bool,
     pub(super) ending: Option<Ending>,
+    /// Whether the first ping, which may be brought forward at will, is yet to go out.
+    spread: bool,
     last_ping_at: Moment,
     wanted: bool,
     heard_at: Moment,
@@ -52,6 +54,7 @@ impl Model {
             ping: Ping::Resting,
             busy: false,
             ending: None,
+            spread: false,
             last_ping_at: now,
             wanted: false,
             heard_at: now,
@@ -62,6 +65,10 @@ impl Model {
             missed: 0,
             looked: false,
         }
+    }
+
+    pub(super) fn spread(&mut self) {
+        self.spread = true;
     }
 
     /// Whether silence has to be noticed: pings are made, or one is out.
@@ -89,6 +96,7 @@ impl Model {
                 if let Ping::Asked { .. } = self.ping {
                     self.ping = Ping::Out { at: self.now };
                     self.last_ping_at = self.now;
+                    self.spread = false;
                     self.wanted = false;
                     self.paused_at = None;
                 }
@@ -189,8 +197,8 @@ impl Model {
             PingWhen::Quiet | PingWhen::WhileBusy | PingWhen::NotBusy => quiet_for,
         };
         let share = 100 - u32::from(self.config.jitter);
-        let due = !self.asleep() && rested >= self.config.interval / 100 * share;
-        assert!(due || self.wanted);
+        let due = self.spread || rested >= self.config.interval / 100 * share;
+        assert!(!self.asleep() && due || self.wanted);
         self.ping = Ping::Asked { at: self.now };
     }
 

@@ -87,7 +87,7 @@ proptest! {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Step {
+pub(super) struct Step {
     wait: Wait,
     fact: Fact,
     hears_when_looking: bool,
@@ -114,7 +114,7 @@ enum Side {
 }
 
 impl Step {
-    fn act(self, sim: &mut Sim) {
+    pub(super) fn act(self, sim: &mut Sim) {
         let now = self.wait.until(sim);
         sim.hears_when_looking(self.hears_when_looking);
         if let Wait::Run(_) = self.wait {
@@ -152,7 +152,7 @@ impl Wait {
     }
 }
 
-fn steps() -> impl Strategy<Value = Step> {
+pub(super) fn steps() -> impl Strategy<Value = Step> {
     let fact = prop_oneof![
         4 => Just(Fact::Nothing),
         3 => Just(Fact::Heard),
@@ -198,7 +198,7 @@ fn alive() -> impl Strategy<Value = Fact> {
 }
 
 /// Legal settings of all kinds, in milliseconds and small enough to meet each other often.
-fn configs() -> impl Strategy<Value = Config> {
+pub(super) fn configs() -> impl Strategy<Value = Config> {
     let pings = (8..=200_u64, 4..=100_u64, 1..=4_u32, 0..=100_u64, 0..=25_u8);
     let limits = (
         option::of(10..=800_u64),

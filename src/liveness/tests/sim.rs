@@ -44,6 +44,13 @@ impl Sim {
         self
     }
 
+    /// The first ping is brought forward.
+    pub(super) fn spread(mut self, part: u32) -> Sim {
+        self.machine = self.machine.spread(part);
+        self.model.spread();
+        self
+    }
+
     pub(super) fn sends(mut self, sends: Sends) -> Sim {
         self.sends = sends;
         self
@@ -173,6 +180,21 @@ impl Sim {
         } else {
             twin.on_request_end(past);
         }
+    }
+
+    /// From `now` on the twin is the machine that comes back from a rest, if this one rests. Nothing
+    /// may be due before `now`.
+    pub(super) fn rest_twin(&mut self, now: Moment) {
+        let Some(rest) = self.machine.at_rest() else {
+            return;
+        };
+        assert_eq!(self.tell(now, Liveness::handle_timeout), None);
+        let config = Arc::clone(&self.machine.config);
+        let twin = Liveness::resumed(config, rest, self.now());
+        assert_eq!(twin.next_timeout(), self.machine.next_timeout());
+        assert_eq!(twin.rtt(), self.machine.rtt());
+        assert_eq!(twin.at_rest(), Some(rest));
+        self.twin = Some(twin);
     }
 
     fn send(&mut self) {
