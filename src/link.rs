@@ -23,7 +23,7 @@ use std::{
 use once_cell::race::OnceBox;
 
 pub use in_flight::InFlight;
-pub(crate) use in_flight::{Users, in_flight, is_abandoned};
+pub(crate) use in_flight::{Users, in_flight, is_abandoned, meet_calls};
 pub(crate) use rare::Launch;
 use rare::{Hook, Hooks, Rare};
 use record::{Bits, CAN_PING, HAS_RTT, LONG_RTT, Record, SUSPECT};

@@ -20,6 +20,8 @@ mod signals;
 #[path = "../src/wakers.rs"]
 mod wakers;
 
+#[path = "loom/calls.rs"]
+mod calls;
 #[path = "loom/evidence.rs"]
 mod evidence;
 #[path = "loom/facts.rs"]

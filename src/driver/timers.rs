@@ -1,5 +1,8 @@
 //! When each connection of a driver is due.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use crate::moment::Moment;

@@ -8,7 +8,7 @@ use std::{
 use super::{faults::Faults, pinger::Pinger};
 use crate::{
     error::{Cause, Failure},
-    link::{Link, in_flight, is_abandoned},
+    link::{Link, in_flight, is_abandoned, meet_calls, status},
     liveness::{Action, Ending, Liveness, Standing},
     moment::Moment,
     ping::PingError,
@@ -119,6 +119,9 @@ impl Watch {
         }
         // Before the facts: a call that it doesn't turn away is in flight by now.
         let leaving = link.is_leaving_by_itself();
+        if link.status() >= status::LEAVING {
+            meet_calls(link);
+        }
         // Once a look: whatever comes later in it raises a signal, and a verdict takes several.
         self.take_facts(link, now.at);
         if leaving && self.see_off(link, pinger) {

@@ -68,8 +68,11 @@ impl Users {
     pub(crate) fn enter(&self) -> InFlight {
         let shards = self.shards.get_or_init(Box::default);
         let shard = shards[shard_of_this_thread()].get_or_init(|| Shard::of(&self.link));
+        let shard = Arc::clone(shard);
+        // Before the status is read; see `meet_calls`. No instruction on x86.
+        fence(Ordering::Acquire);
         InFlight {
-            shard: Arc::clone(shard),
+            shard,
             key: Key::NONE,
         }
     }
@@ -136,6 +139,15 @@ pub(crate) fn in_flight(link: &Link) -> usize {
     } else {
         all - held
     }
+}
+
+/// To be called between a look at a status that turns calls away and the count of those in flight:
+/// a call counts itself, then reads the status, and one of the two has to see the other.
+///
+/// Taking and giving back a count of each shard puts this into the order of its counts. A call that
+/// counted itself before is seen from here on; one that does later finds the status.
+pub(crate) fn meet_calls(link: &Link) {
+    drop(shards(link));
 }
 
 /// Whether neither a service nor a request is left.

@@ -39,12 +39,8 @@ impl Liveness {
             Standing::Unverified => true,
             Standing::Suspect { .. } | Standing::Leaving => return None,
         };
-        if self.looked_at.is_some() || self.excused_at.is_some() || self.quiet_excused_at.is_some()
-        {
-            return None;
-        }
-        // Only the later of the two counts, and the sign of life only gets later.
-        if self.awake_since > self.heard_at {
+        // Excuses are of a ping that is over, or of requests that have ended.
+        if self.looked_at.is_some() || !self.counts_from_heard() {
             return None;
         }
         if let Some(pings) = &self.pings {
@@ -64,6 +60,13 @@ impl Liveness {
             seed: self.pings.map_or(0, |pings| pings.seed),
             spread: self.pings.map_or(0, |pings| pings.spread),
         })
+    }
+
+    /// Whether the soft limit, if there is one and pings are made, counts from the last sign of life.
+    fn counts_from_heard(&self) -> bool {
+        let counts = self.config.suspect_after.is_some() && !self.asleep();
+        // Only the later of the two counts, and the sign of life only gets later.
+        !counts || self.awake_since <= self.heard_at
     }
 
     /// The machine of which `rest` was kept, at `now`.

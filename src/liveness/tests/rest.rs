@@ -170,11 +170,29 @@ fn a_suspect_machine_does_not_rest() {
 
 #[test]
 fn a_machine_that_woke_with_a_soft_limit_rests_after_the_next_sign_of_life() {
-    let mut machine = start(settings().ping_when(PingWhen::NotBusy));
+    let settings = settings().ping_when(PingWhen::NotBusy);
+    for limited in [settings.suspect_after(secs(50)), settings] {
+        let mut machine = start(limited);
+        machine.on_request_start(at(1));
+        machine.on_request_end(at(2));
+        // The limit counts from when it woke.
+        let has_limit = machine.config.suspect_after.is_some();
+        assert_eq!(machine.at_rest().is_none(), has_limit);
+        machine.on_heard(at(3));
+        assert_rests(&machine);
+    }
+}
+
+#[test]
+fn a_machine_whose_pings_sleep_rests_though_nothing_was_heard_since_they_were_awake() {
+    let settings = settings()
+        .ping_when(PingWhen::WhileBusy)
+        .evidence(Evidence::PongOnly)
+        .suspect_after(secs(50));
+    let mut machine = start(settings);
     machine.on_request_start(at(1));
+    machine.on_heard(at(2));
     machine.on_request_end(at(2));
-    assert_eq!(machine.at_rest(), None, "it counts from when it woke");
-    machine.on_heard(at(3));
     assert_rests(&machine);
 }
 
@@ -192,27 +210,34 @@ fn a_machine_that_is_leaving_does_not_rest() {
 
 #[test]
 fn a_machine_that_is_to_look_again_does_not_rest() {
-    let mut machine = start(settings().idle_timeout(secs(20)));
-    assert_eq!(machine.handle_timeout(at(20)), Some(leaving()));
-    assert_eq!(machine.handle_timeout(at(20)), Some(Action::LookAgain));
-    machine.on_request_start(at(20));
-    machine.on_request_end(at(21));
+    let mut machine = start(settings().quiet_timeout(secs(5)));
+    machine.on_request_start(at(1));
+    assert_eq!(machine.handle_timeout(at(6)), Some(Action::LookAgain));
+    machine.on_request_end(at(6));
     assert_eq!(machine.at_rest(), None);
+    assert_eq!(drain(&mut machine, at(6)), []);
+    assert_rests(&machine);
 }
 
 #[test]
-fn an_excuse_keeps_a_machine_from_resting_until_the_next_sign_of_life() {
-    let mut machine = start(settings().quiet_timeout(secs(5)));
-    machine.on_request_start(at(1));
-    machine.on_local_pause(at(4));
-    machine.on_request_end(at(5));
-    assert_eq!(machine.at_rest(), None);
-    machine.on_heard(at(6));
-    assert_rests(&machine);
+fn an_excuse_that_is_used_up_keeps_no_machine_from_resting() {
+    let mut quiet = start(settings().quiet_timeout(secs(5)));
+    quiet.on_request_start(at(1));
+    quiet.on_local_pause(at(4));
+    quiet.on_request_end(at(5));
+    assert_rests(&quiet);
 
-    // At rest there is nothing to excuse.
-    machine.on_local_pause(at(7));
-    assert_rests(&machine);
+    let mut called_off = start(settings().ping_when(PingWhen::WhileBusy));
+    called_off.on_request_start(at(0));
+    assert_eq!(called_off.handle_timeout(at(30)), Some(Action::Ping));
+    called_off.on_local_pause(at(31));
+    assert_eq!(called_off.at_rest(), None);
+    called_off.on_request_end(at(32));
+    assert_eq!(drain(&mut called_off, at(32)), [Action::CallOff]);
+    assert_rests(&called_off);
+
+    called_off.on_local_pause(at(33));
+    assert_rests(&called_off);
 }
 
 #[test]
