@@ -74,14 +74,12 @@ impl Timers {
     pub(super) fn take_due(&mut self, now: Moment, slack: Slack, mut due: impl FnMut(u32)) {
         if self.awake.next(slack.awake) <= now {
             let ids = &self.ids;
-            self.awake.take_due(now, now, |key| due(ids[key]));
-            self.awake.from = self.awake.nearest();
+            self.awake.from = self.awake.take_due(now, now, |key| due(ids[key]));
         }
         if self.rest.next(slack.rest) <= now {
             let millis = whole_millis(now);
             let wrapped = Millis(millis as u32);
-            self.rest.take_due(wrapped, now, |id| due(id as u32));
-            self.rest.from = match self.rest.nearest() {
+            self.rest.from = match self.rest.take_due(wrapped, now, |id| due(id as u32)) {
                 Millis::NONE => Moment::NEVER,
                 at => from_millis(millis + u64::from(wrapped.until(at).unsigned_abs())),
             };
@@ -148,30 +146,32 @@ impl<T: Time> Table<T> {
         }
     }
 
-    fn take_due(&mut self, now: T, at: Moment, mut due: impl FnMut(usize)) {
+    /// Returns when the next one is due.
+    fn take_due(&mut self, now: T, at: Moment, mut due: impl FnMut(usize)) -> T {
         self.seen = at;
+        let mut nearest = T::NONE;
         let blocks = self.blocks.iter_mut().zip(self.places.chunks_mut(BLOCK));
         for (number, (block, places)) in blocks.enumerate() {
-            if *block == T::NONE || !block.is_by(now) {
+            if *block == T::NONE {
                 continue;
             }
-            *block = T::NONE;
-            for (time, place) in places.iter_mut().zip(number * BLOCK..) {
-                if *time == T::NONE {
-                    continue;
-                }
-                if time.is_by(now) {
-                    *time = T::NONE;
-                    due(place);
-                } else {
-                    *block = earlier(*block, *time);
+            if block.is_by(now) {
+                *block = T::NONE;
+                for (time, place) in places.iter_mut().zip(number * BLOCK..) {
+                    if *time == T::NONE {
+                        continue;
+                    }
+                    if time.is_by(now) {
+                        *time = T::NONE;
+                        due(place);
+                    } else {
+                        *block = earlier(*block, *time);
+                    }
                 }
             }
+            nearest = earlier(nearest, *block);
         }
-    }
-
-    fn nearest(&self) -> T {
-        self.blocks.iter().copied().fold(T::NONE, earlier)
+        nearest
     }
 
     fn next(&self, slack: Duration) -> Moment {
