@@ -150,10 +150,11 @@ impl<G: Pinger> SharedDriver<G> {
             self.queue.extend(self.looking.drain(..));
         }
         let slack = self.slack();
-        self.timers
+        let all = self
+            .timers
             .take_due(now, slack, |id| self.queue.push_back(id));
         let now = self.work(now);
-        let left = !self.queue.is_empty() || self.new.len() > 0;
+        let left = !all || !self.queue.is_empty() || self.new.len() > 0;
         if !left && self.is_empty() && self.arrivals.close_if_empty() {
             // Whoever comes now finds another driver.
             self.ended = true;

@@ -70,20 +70,27 @@ impl Timers {
         self.awake.clear(key);
     }
 
-    /// Hands `due` the ids of those that are due at `now`, and forgets when that was.
-    pub(super) fn take_due(&mut self, now: Moment, slack: Slack, mut due: impl FnMut(u32)) {
-        if self.awake.next(slack.awake) <= now {
+    /// Hands `due` the ids of those that are due at `now`, and forgets when that was. `false` if
+    /// there are so many places that it has to be called again for the rest of them.
+    #[must_use]
+    pub(super) fn take_due(&mut self, now: Moment, slack: Slack, mut due: impl FnMut(u32)) -> bool {
+        if self.awake.begins(now, now, slack.awake) {
             let ids = &self.ids;
-            self.awake.from = self.awake.take_due(now, now, |key| due(ids[key]));
+            if let Some(nearest) = self.awake.go_on(|key| due(ids[key])) {
+                self.awake.from = self.awake.from.min(nearest);
+            }
         }
-        if self.rest.next(slack.rest) <= now {
-            let millis = whole_millis(now);
-            let wrapped = Millis(millis as u32);
-            self.rest.from = match self.rest.take_due(wrapped, now, |id| due(id as u32)) {
-                Millis::NONE => Moment::NEVER,
-                at => from_millis(millis + u64::from(wrapped.until(at).unsigned_abs())),
-            };
+        let millis = whole_millis(now);
+        if self.rest.begins(Millis(millis as u32), now, slack.rest)
+            && let Some(nearest) = self.rest.go_on(|id| due(id as u32))
+        {
+            let until = Millis(millis as u32).until(nearest);
+            if nearest != Millis::NONE {
+                let nearest = from_millis(millis.saturating_add_signed(until.into()));
+                self.rest.from = self.rest.from.min(nearest);
+            }
         }
+        self.awake.pass.is_none() && self.rest.pass.is_none()
     }
 
     /// When to come back.
@@ -109,6 +116,15 @@ struct Table<T> {
     from: Moment,
     /// When it was last gone through.
     seen: Moment,
+    pass: Option<Pass<T>>,
+}
+
+/// How far it has been gone through.
+#[derive(Clone, Copy, Debug)]
+struct Pass<T> {
+    now: T,
+    block: usize,
+    nearest: T,
 }
 
 /// A time that has an order and a value for "never".
@@ -125,6 +141,7 @@ impl<T: Time> Table<T> {
             blocks: Vec::new(),
             from: Moment::NEVER,
             seen: Moment::default(),
+            pass: None,
         }
     }
 
@@ -146,22 +163,39 @@ impl<T: Time> Table<T> {
         }
     }
 
-    /// Returns when the next one is due.
-    fn take_due(&mut self, now: T, at: Moment, mut due: impl FnMut(usize)) -> T {
-        self.seen = at;
-        let mut nearest = T::NONE;
-        let blocks = self.blocks.iter_mut().zip(self.places.chunks_mut(BLOCK));
-        for (number, (block, places)) in blocks.enumerate() {
+    /// Whether it is to be gone through, or still is.
+    fn begins(&mut self, now: T, at: Moment, slack: Duration) -> bool {
+        if self.pass.is_none() && self.next(slack) <= at {
+            // Whoever is set meanwhile may be set where the pass has been.
+            self.from = Moment::NEVER;
+            self.seen = at;
+            self.pass = Some(Pass {
+                now,
+                block: 0,
+                nearest: T::NONE,
+            });
+        }
+        self.pass.is_some()
+    }
+
+    /// Goes on for some blocks; after the last it returns when the next place is due.
+    fn go_on(&mut self, mut due: impl FnMut(usize)) -> Option<T> {
+        let mut pass = self.pass.take()?;
+        let last = self.blocks.len().min(pass.block + BLOCKS_AT_MOST);
+        for number in pass.block..last {
+            let block = &mut self.blocks[number];
             if *block == T::NONE {
                 continue;
             }
-            if block.is_by(now) {
+            if block.is_by(pass.now) {
                 *block = T::NONE;
-                for (time, place) in places.iter_mut().zip(number * BLOCK..) {
+                let end = self.places.len().min((number + 1) * BLOCK);
+                for place in number * BLOCK..end {
+                    let time = &mut self.places[place];
                     if *time == T::NONE {
                         continue;
                     }
-                    if time.is_by(now) {
+                    if time.is_by(pass.now) {
                         *time = T::NONE;
                         due(place);
                     } else {
@@ -169,12 +203,20 @@ impl<T: Time> Table<T> {
                     }
                 }
             }
-            nearest = earlier(nearest, *block);
+            pass.nearest = earlier(pass.nearest, *block);
         }
-        nearest
+        if last == self.blocks.len() {
+            return Some(pass.nearest);
+        }
+        pass.block = last;
+        self.pass = Some(pass);
+        None
     }
 
     fn next(&self, slack: Duration) -> Moment {
+        if self.pass.is_some() {
+            return self.seen;
+        }
         match self.from {
             Moment::NEVER => Moment::NEVER,
             from => from.max(self.seen.after(slack)),
@@ -243,6 +285,9 @@ const MILLISECOND: u64 = 1_000_000;
 
 /// Half of what wraps, less a margin: whoever is due later is looked at then, and put off again.
 const FURTHEST: u64 = (i32::MAX / 2) as u64;
+
+/// How many blocks are gone through at a time: a fraction of a millisecond's work.
+const BLOCKS_AT_MOST: usize = 8_192;
 
 /// So few that most blocks have nobody due when the others are gone through.
 const BLOCK: usize = 8;

@@ -104,7 +104,7 @@ fn who_is_due_beyond_the_furthest_is_looked_at_then() {
     let furthest = Duration::from_millis(FURTHEST);
     for now in [at(0), at(3), from_millis(WRAP - 5), from_millis(7 * WRAP)] {
         let mut timers = timers(2);
-        timers.take_due(now, Slack::default(), |_| panic!("nobody is due"));
+        assert_eq!(taken(&mut timers, now), []);
         assert!(timers.set_rest(0, now.after(furthest * 3), now));
         assert!(timers.set_rest(1, now.after(furthest), now));
         assert_eq!(timers.next(Slack::default()), now.after(furthest));
@@ -158,6 +158,32 @@ fn a_look_that_finds_nobody_awake_puts_nothing_off() {
     timers.set_awake(0, 0, at(10));
     assert_eq!(taken(&mut timers, at(9)), []);
     assert_eq!(timers.next(slack), at(10));
+}
+
+#[test]
+fn very_many_are_gone_through_in_parts() {
+    let count = 3 * (BLOCK * BLOCKS_AT_MOST) as u32;
+    let mut timers = timers(count);
+    for id in 0..count {
+        assert!(timers.set_rest(id, at(10 + u64::from(id % 2)), at(0)));
+    }
+    let (mut due, mut parts) = (Vec::new(), 1);
+    while !timers.take_due(at(10), Slack::default(), |id| due.push(id)) {
+        assert_eq!(timers.next(Slack::default()), at(10), "at once");
+        if parts == 1 {
+            // Where it has been, and where it has yet to come.
+            for id in [0, count - 2] {
+                assert!(timers.set_rest(id, at(10).after(SECOND / 2), at(10)));
+            }
+        }
+        parts += 1;
+    }
+    assert_eq!(parts, 3);
+    assert_eq!(due.len() as u32, count / 2 - 1);
+    assert_eq!(timers.next(Slack::default()), at(10).after(SECOND / 2));
+    assert_eq!(taken(&mut timers, at(10).after(SECOND / 2)), [0, count - 2]);
+    assert_eq!(timers.next(Slack::default()), at(11));
+    assert_eq!(taken(&mut timers, at(11)).len() as u32, count / 2);
 }
 
 proptest! {
@@ -298,7 +324,7 @@ fn timers(ids: u32) -> Timers {
 
 fn taken(timers: &mut Timers, now: Moment) -> Vec<u32> {
     let mut ids = Vec::new();
-    timers.take_due(now, Slack::default(), |id| ids.push(id));
+    while !timers.take_due(now, Slack::default(), |id| ids.push(id)) {}
     ids
 }
 
