@@ -119,8 +119,9 @@ impl Config {
         }
     }
 
-    /// Returns how often a connection with traffic is looked at: signs of life and the ends of
-    /// requests are dated to this precision.
+    /// Returns how precisely a connection with traffic is watched: signs of life and the ends of
+    /// requests are dated to this precision, and what is due for many connections at about the same
+    /// time is done together within it.
     ///
     /// An eighth of the shortest of `interval`, `idle_timeout`, `quiet_timeout` and
     /// `verify_after_idle`, at least a millisecond. A connection without traffic isn't looked at

@@ -51,7 +51,7 @@ impl<P: Ping> Driver<P> {
         debug_assert!(!running);
         let config = Arc::clone(&link.hub.config);
         Driver {
-            driver: SharedDriver::new(config, link.hub.clock, inbox, arrivals),
+            driver: SharedDriver::new(config, link.hub.clock(), inbox, arrivals),
             link,
         }
     }

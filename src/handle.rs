@@ -103,7 +103,7 @@ impl Handle {
     /// [tick](Config::tick), and at first the moment when the connection was wrapped.
     #[must_use]
     pub fn last_heard(&self) -> Instant {
-        let clock = self.link.hub.clock;
+        let clock = self.link.hub.clock();
         let unstamped =
             self.link.is_just_heard() && self.link.config().evidence == Evidence::AnyTraffic;
         clock.instant_or_origin(if unstamped {
@@ -121,7 +121,7 @@ impl Handle {
         }
         let idle_since: Option<Moment> = self.link.idle_since();
         idle_since.map_or(Duration::ZERO, |since| {
-            self.link.hub.clock.now().since(since)
+            self.link.hub.clock().now().since(since)
         })
     }
 

@@ -1,4 +1,4 @@
-//! What the connections of one driver have in common.
+//! What connections know of the driver that watches them.
 
 use std::{
     fmt,
@@ -7,39 +7,41 @@ use std::{
 
 use crate::{config::Config, inbox::Inbox, moment::Clock};
 
-/// The settings and the clock of a layer, and the inbox of the driver that watches.
+/// The settings of a layer, and the clock and the inbox of a driver.
 pub(crate) struct Hub {
     pub(crate) config: Arc<Config>,
-    pub(crate) clock: Clock,
-    /// Not there while it isn't known which driver that will be.
-    inbox: OnceLock<Arc<Inbox>>,
+    /// Tells the time until the driver's does.
+    own: Clock,
+    driver: OnceLock<(Arc<Inbox>, Clock)>,
 }
 
 impl Hub {
-    pub(crate) fn new(config: Arc<Config>, clock: Clock, inbox: Arc<Inbox>) -> Hub {
+    /// For connections that nobody watches yet.
+    pub(crate) fn without_driver(config: Arc<Config>) -> Hub {
         Hub {
             config,
-            clock,
-            inbox: OnceLock::from(inbox),
+            own: Clock::start(),
+            driver: OnceLock::new(),
         }
     }
 
-    /// For connections that nobody watches yet.
-    pub(crate) fn without_driver(config: Arc<Config>, clock: Clock) -> Hub {
-        Hub {
-            config,
-            clock,
-            inbox: OnceLock::new(),
-        }
+    pub(crate) fn new(config: Arc<Config>, inbox: &Arc<Inbox>) -> Hub {
+        let hub = Hub::without_driver(config);
+        hub.have_driver(inbox, hub.own);
+        hub
     }
 
     /// Only the first call counts.
-    pub(crate) fn have_driver(&self, inbox: &Arc<Inbox>) {
-        self.inbox.get_or_init(|| Arc::clone(inbox));
+    pub(crate) fn have_driver(&self, inbox: &Arc<Inbox>, clock: Clock) {
+        self.driver.get_or_init(|| (Arc::clone(inbox), clock));
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.driver.get().map_or(self.own, |(_, clock)| *clock)
     }
 
     pub(crate) fn inbox(&self) -> Option<&Inbox> {
-        self.inbox.get().map(|inbox| &**inbox)
+        self.driver.get().map(|(inbox, _)| &**inbox)
     }
 }
 

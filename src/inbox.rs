@@ -58,6 +58,11 @@ impl Inbox {
         drop(replaced);
     }
 
+    /// The driver is about to end: nobody is to wake it, nor to keep its runtime, for this inbox.
+    pub(crate) fn forget(&self) -> Option<Waker> {
+        self.lock().driver.take()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics but an allocation, before anything was changed.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

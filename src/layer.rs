@@ -46,8 +46,8 @@ use crate::{
 ///
 /// Each wrapped service is one connection. One driver watches all those of a layer (and of its
 /// clones) in one runtime; it is spawned with the first of them and ends with the last. A service
-/// that is wrapped outside of a tokio runtime is watched from its first poll on, which has to be in
-/// one, and together with all others that were; all its limits count from then.
+/// that is wrapped outside of a tokio runtime is watched from its first poll on, in the runtime of that
+/// poll; all its limits count from then.
 ///
 /// Connections that are made together don't ping together: a layer's first connection is first
 /// pinged one `interval` after it was wrapped, every further one some part of the interval earlier.
@@ -191,7 +191,7 @@ impl<P, C> HeartbeatLayer<P, C> {
     {
         let inbox = Arc::new(Inbox::new());
         let config = Arc::clone(&self.fleets.config);
-        let hub = Hub::new(config, self.fleets.clock, Arc::clone(&inbox));
+        let hub = Hub::new(config, &inbox);
         let (link, ping) = self.attach(&inner, Arc::new(hub));
         let users = Users::new(Arc::clone(&link));
         (
@@ -236,11 +236,12 @@ where
             fleet.watch(link, Box::new(Pinned::new(ping)));
             users
         } else {
-            let strays = self.fleets.strays();
-            let (link, ping) = self.attach(&inner, Arc::clone(&strays.hub));
+            let config = Arc::clone(&self.fleets.config);
+            let hub = Arc::new(Hub::without_driver(config));
+            let (link, ping) = self.attach(&inner, hub);
             let users = Users::new(link);
             let pinger: BoxPinger = Box::new(Pinned::new(ping));
-            users.launch_later(self.fleets.launch(strays, pinger));
+            users.launch_later(self.fleets.launch(pinger));
             users
         };
         Heartbeat::new(inner, users, self.completion.clone())

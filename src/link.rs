@@ -66,7 +66,7 @@ pub(crate) mod status {
 
 impl Link {
     pub(crate) fn new(hub: Arc<Hub>, can_ping: bool) -> Link {
-        let now = hub.clock.now();
+        let now = hub.clock().now();
         let link = Link {
             hub,
             rare: OnceBox::new(),
@@ -386,7 +386,7 @@ impl Link {
         if self.status.swap(status::ENDED, Ordering::AcqRel) == status::ENDED {
             return;
         }
-        self.report(&cause);
+        drop(catch_unwind(AssertUnwindSafe(|| self.report(&cause))));
         let error = HeartbeatError::shared(cause, Stage::NotSent);
         let span = self.span();
         let entered = span.enter();
@@ -411,7 +411,7 @@ impl Link {
         }
         Cause {
             missed: self.missed(),
-            quiet_for: self.hub.clock.now().since(self.heard_at()),
+            quiet_for: self.hub.clock().now().since(self.heard_at()),
             smoothed_rtt: self.rtt().map(|rtt| rtt.smoothed()),
             ..cause
         }

@@ -1489,7 +1489,7 @@ async fn a_quiet_connection_is_looked_at_only_for_its_pings() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn dense_traffic_has_the_connection_looked_at_once_a_tick() {
+async fn dense_traffic_has_the_connection_looked_at_less_than_twice_a_tick() {
     let (mut service, _peer, polls) = counted(classic());
     for _ in 0..10_000 {
         sleep(ms(1)).await;
@@ -1497,7 +1497,8 @@ async fn dense_traffic_has_the_connection_looked_at_once_a_tick() {
         call.await.expect("alive");
     }
     let polls = polls.load(Ordering::Relaxed);
-    assert!(polls <= 10_000 / 125 + 5, "{polls} looks in 80 ticks");
+    // Eight in five ticks: what is left of a tick is for those that are due together.
+    assert!(polls <= 10_000 / 78 + 5, "{polls} looks in 80 ticks");
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,8 @@
 //! timers, and its link. It has no task, no timer of the runtime's, and no machine.
 
 use std::{
-    collections::VecDeque,
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
     hash::{BuildHasher, RandomState},
     hint::black_box,
     mem,
@@ -61,8 +62,9 @@ pub(crate) struct SharedDriver<G: Pinger> {
     new: vec::IntoIter<Arrival<G>>,
     /// By id. A place is empty while its connection is looked at, and when it is free.
     places: Vec<Option<Place<G>>>,
-    free: Vec<u32>,
-    awake: Slab<Awake<G>>,
+    /// The lowest first, so that high places come free and can be given back.
+    free: BinaryHeap<Reverse<u32>>,
+    awake: Slab<Box<Awake<G>>>,
     timers: Timers,
     faults: Faults,
     /// Empty, but for the moment in which the inbox is emptied.
@@ -112,7 +114,7 @@ impl<G: Pinger> SharedDriver<G> {
         SharedDriver {
             new: Vec::new().into_iter(),
             places: Vec::new(),
-            free: Vec::new(),
+            free: BinaryHeap::new(),
             awake: Slab::new(),
             timers: Timers::new(),
             faults: Faults::of(&config),
@@ -153,12 +155,17 @@ impl<G: Pinger> SharedDriver<G> {
         let all = self
             .timers
             .take_due(now, slack, |id| self.queue.push_back(id));
-        let now = self.work(now);
+        self.work(now);
         let left = !all || !self.queue.is_empty() || self.new.len() > 0;
-        if !left && self.is_empty() && self.arrivals.close_if_empty() {
-            // Whoever comes now finds another driver.
-            self.ended = true;
-            return Poll::Ready(());
+        if !left && self.is_empty() {
+            // Before it closes: from then on the place is the next driver's.
+            drop(self.inbox.forget());
+            if self.arrivals.close_if_empty() {
+                // Whoever comes now finds another driver.
+                self.ended = true;
+                return Poll::Ready(());
+            }
+            cx.waker().wake_by_ref();
         }
         if left || !self.looking.is_empty() {
             self.wake_at = Some(now);
@@ -171,15 +178,21 @@ impl<G: Pinger> SharedDriver<G> {
     }
 
     /// Looks at connections until there are no more, or it has taken long enough.
-    fn work(&mut self, mut now: Moment) -> Moment {
+    fn work(&mut self, mut now: Moment) {
         let stop_at = now.after(STINT);
         self.warm_up();
         for looks in 1..=LOOKS_AT_MOST {
-            if let Some(id) = self.queue.pop_front() {
-                self.look_at(id, now);
-            } else if let Some((link, pinger)) = self.arrive() {
-                self.admit(link, pinger, now);
+            // In turns: neither the new ones nor the others may keep the driver for themselves.
+            let id = if looks % 2 == 0 || !self.has_new() {
+                self.queue.pop_front()
             } else {
+                None
+            };
+            if let Some(id) = id {
+                self.look_at(id, now);
+            } else if let Some((link, pinger)) = self.new.next() {
+                self.admit(link, pinger, now);
+            } else if self.queue.is_empty() {
                 break;
             }
             if looks % LOOKS_A_CLOCK == 0 {
@@ -190,7 +203,13 @@ impl<G: Pinger> SharedDriver<G> {
                 self.warm_up();
             }
         }
-        now
+    }
+
+    fn has_new(&mut self) -> bool {
+        if self.new.len() == 0 {
+            self.new = self.arrivals.take().into_iter();
+        }
+        self.new.len() > 0
     }
 
     /// Connections at rest have long left the caches. Those that come next are brought back all at
@@ -206,21 +225,17 @@ impl<G: Pinger> SharedDriver<G> {
         }
     }
 
-    fn arrive(&mut self) -> Option<Arrival<G>> {
-        self.new.next().or_else(|| {
-            self.new = self.arrivals.take().into_iter();
-            self.new.next()
-        })
-    }
-
     /// A connection counts from here: one that was wrapped outside a runtime is not idle, nor
     /// quiet, before anybody can watch or use it.
     fn admit(&mut self, link: Arc<Link>, pinger: G, now: Moment) {
-        let id = self.free.pop().unwrap_or_else(|| {
-            self.places.push(None);
-            // Ids wrap far beyond what fits into memory.
-            (self.places.len() - 1) as u32
-        });
+        let id = match self.free.pop() {
+            Some(Reverse(id)) => id,
+            None => {
+                self.places.push(None);
+                // Ids wrap far beyond what fits into memory.
+                (self.places.len() - 1) as u32
+            }
+        };
         link.set_id(Some(id));
         let config = Arc::clone(&self.config);
         let machine = Liveness::new(config, now, link.can_ping(), self.seed_of(id));
@@ -247,7 +262,7 @@ impl<G: Pinger> SharedDriver<G> {
                 let awake = &mut self.awake[key];
                 self.timers.clear_awake(key);
                 self.judging -= usize::from(awake.judging);
-                let Awake { watch, pinger, .. } = awake;
+                let Awake { watch, pinger, .. } = &mut **awake;
                 match look(&link, watch, pinger, now, &mut self.faults) {
                     Next::Finish => {
                         let awake = self.awake.remove(key);
@@ -282,12 +297,12 @@ impl<G: Pinger> SharedDriver<G> {
             Next::Rest(at) | Next::Sleep(at) => Some(at),
             Next::Look => None,
         };
-        let key = self.awake.insert(Awake {
+        let key = self.awake.insert(Box::new(Awake {
             watch,
             pinger,
             judging: false,
             looking_in: None,
-        });
+        }));
         self.stay_awake(id, link, key, due_at);
     }
 
@@ -319,7 +334,7 @@ impl<G: Pinger> SharedDriver<G> {
 
     fn dismiss(&mut self, id: u32, link: Arc<Link>, pinger: G) {
         link.set_id(None);
-        self.free.push(id);
+        self.free.push(Reverse(id));
         let_go(pinger);
     }
 
@@ -374,10 +389,20 @@ impl<G: Pinger> SharedDriver<G> {
             self.awake.shrink_to_fit();
             self.timers.shrink_awake(self.awake.capacity());
         }
-        if self.is_empty() {
-            self.places = Vec::new();
-            self.free = Vec::new();
-            self.timers = Timers::new();
+        if self.free.len() > self.places.len() / 4 * 3 && self.free.len() > KEPT {
+            self.shrink_places();
+        }
+    }
+
+    fn shrink_places(&mut self) {
+        let last = self.places.iter().rposition(Option::is_some);
+        let length = last.map_or(0, |last| last + 1);
+        if length < self.places.len() / 2 {
+            self.places.truncate(length);
+            self.places.shrink_to_fit();
+            self.free.retain(|Reverse(id)| (*id as usize) < length);
+            self.free.shrink_to_fit();
+            self.timers.shrink_rest(length);
         }
     }
 
@@ -401,11 +426,7 @@ impl<G: Pinger> SharedDriver<G> {
         Now {
             at,
             turn: self.turn,
-            tick: if self.is_crowded() {
-                self.pace.crowded_tick
-            } else {
-                self.pace.tick
-            },
+            tick: self.pace.tick,
             spread: spread_of(id),
         }
     }
@@ -423,11 +444,11 @@ fn look<G: Pinger>(
     now: Now,
     faults: &mut Faults,
 ) -> Next {
-    let span = link.span();
-    let _entered = span.enter();
     let waker = Waker::from(Arc::clone(link));
     let mut cx = Context::from_waker(&waker);
     let looked = catch_unwind(AssertUnwindSafe(|| {
+        let span = link.span();
+        let _entered = span.enter();
         watch.look(link, pinger, now, faults, &mut cx)
     }));
     looked.unwrap_or_else(|panic| {
@@ -466,6 +487,7 @@ impl<G: Pinger> Drop for SharedDriver<G> {
         if self.ended {
             return;
         }
+        drop(self.inbox.forget());
         let places = mem::take(&mut self.places).into_iter().flatten();
         let awake = &mut self.awake;
         let watched = places.map(|place| match place.state {
@@ -488,9 +510,9 @@ impl<G: Pinger> Drop for SharedDriver<G> {
 
 /// How often a driver looks.
 struct Pace {
+    /// What the slacks can add up to comes out of the tick, also of those who were dated before
+    /// they were many.
     tick: Duration,
-    /// What the slacks can add up to comes out of the tick.
-    crowded_tick: Duration,
     slack: Slack,
 }
 
@@ -498,8 +520,7 @@ impl Pace {
     fn of(config: &Config) -> Pace {
         let tick = config.tick();
         Pace {
-            tick,
-            crowded_tick: tick / 8 * 5,
+            tick: tick / 8 * 5,
             slack: Slack {
                 rest: tick / 8,
                 awake: tick.min(config.pong_timeout) / 8,
@@ -520,18 +541,25 @@ impl Turns {
     /// runtime has looked at its sockets; this one comes after.
     fn ask(self: &Arc<Self>) {
         if !self.asked.swap(true, Ordering::AcqRel) {
-            let waker = Waker::from(Arc::clone(self));
+            let waker = Waker::from(Arc::new(Turn(Arc::clone(self))));
             let polled = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
             debug_assert!(polled.is_pending());
         }
     }
 }
 
-impl Wake for Turns {
-    fn wake(self: Arc<Self>) {
-        self.asked.store(false, Ordering::Release);
-        self.count.fetch_add(1, Ordering::AcqRel);
-        self.inbox.wake();
+/// Counts once the runtime lets go of it: woken, or dropped with what it had put off.
+struct Turn(Arc<Turns>);
+
+impl Wake for Turn {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.asked.store(false, Ordering::Release);
+        self.0.count.fetch_add(1, Ordering::AcqRel);
+        self.0.inbox.wake();
     }
 }
 

@@ -74,14 +74,18 @@ impl Timers {
     /// there are so many places that it has to be called again for the rest of them.
     #[must_use]
     pub(super) fn take_due(&mut self, now: Moment, slack: Slack, mut due: impl FnMut(u32)) -> bool {
-        if self.awake.begins(now, now, slack.awake) {
+        if self.awake.begins(now, false, now, slack.awake) {
             let ids = &self.ids;
             if let Some(nearest) = self.awake.go_on(|key| due(ids[key])) {
                 self.awake.from = self.awake.from.min(nearest);
             }
         }
         let millis = whole_millis(now);
-        if self.rest.begins(Millis(millis as u32), now, slack.rest)
+        // So long after it was due, a wrapped time says nothing any more.
+        let all = millis.saturating_sub(whole_millis(self.rest.from)) > FURTHEST;
+        if self
+            .rest
+            .begins(Millis(millis as u32), all, now, slack.rest)
             && let Some(nearest) = self.rest.go_on(|id| due(id as u32))
         {
             let until = Millis(millis as u32).until(nearest);
@@ -99,6 +103,11 @@ impl Timers {
     }
 
     /// Gives back what a burst took.
+    pub(super) fn shrink_rest(&mut self, ids: usize) {
+        self.rest.shrink(ids);
+    }
+
+    /// The same for those that are awake.
     pub(super) fn shrink_awake(&mut self, keys: usize) {
         self.ids.truncate(keys);
         self.ids.shrink_to_fit();
@@ -123,6 +132,8 @@ struct Table<T> {
 #[derive(Clone, Copy, Debug)]
 struct Pass<T> {
     now: T,
+    /// Whether whoever has a time is due.
+    all: bool,
     block: usize,
     nearest: T,
 }
@@ -164,13 +175,14 @@ impl<T: Time> Table<T> {
     }
 
     /// Whether it is to be gone through, or still is.
-    fn begins(&mut self, now: T, at: Moment, slack: Duration) -> bool {
+    fn begins(&mut self, now: T, all: bool, at: Moment, slack: Duration) -> bool {
         if self.pass.is_none() && self.next(slack) <= at {
             // Whoever is set meanwhile may be set where the pass has been.
             self.from = Moment::NEVER;
             self.seen = at;
             self.pass = Some(Pass {
                 now,
+                all,
                 block: 0,
                 nearest: T::NONE,
             });
@@ -187,7 +199,7 @@ impl<T: Time> Table<T> {
             if *block == T::NONE {
                 continue;
             }
-            if block.is_by(pass.now) {
+            if pass.all || block.is_by(pass.now) {
                 *block = T::NONE;
                 let end = self.places.len().min((number + 1) * BLOCK);
                 for place in number * BLOCK..end {
@@ -195,7 +207,7 @@ impl<T: Time> Table<T> {
                     if *time == T::NONE {
                         continue;
                     }
-                    if time.is_by(pass.now) {
+                    if pass.all || time.is_by(pass.now) {
                         *time = T::NONE;
                         due(place);
                     } else {
@@ -224,6 +236,9 @@ impl<T: Time> Table<T> {
     }
 
     fn shrink(&mut self, places: usize) {
+        if self.pass.is_some() {
+            return;
+        }
         self.places.truncate(places);
         self.places.shrink_to_fit();
         self.blocks.truncate(places.div_ceil(BLOCK));

@@ -39,6 +39,8 @@ impl Fleet {
         let mut taken = Vec::new();
         loop {
             taken.extend(self.take());
+            // Whoever comes between the two finds it running, and is taken over.
+            drop(self.inbox.forget());
             if self.arrivals.close_if_empty() {
                 return taken;
             }
