@@ -1,5 +1,6 @@
 //! Joins connections' machines with time, pings and wakers.
 
+mod arena;
 mod arrivals;
 mod faults;
 mod pinger;

@@ -52,7 +52,7 @@ async fn idle_and_quiet_limits_are_exact_to_a_tick_in_a_crowd() {
                 sleep(ms((n * 37 + k * 91) % 700)).await;
                 support::call(&service).await.unwrap().expect("alive");
             }
-            if n % 3 == 0 {
+            if n.is_multiple_of(3) {
                 sleep(ms(n % 50)).await;
                 peer.be(Mood::Frozen);
                 let call = support::call(&service);
@@ -153,7 +153,7 @@ async fn long_round_trips_survive_a_rest() {
 
 #[tokio::test(start_paused = true)]
 async fn hooks_and_pings_that_come_back_into_the_layer_do_no_harm() {
-    let slot: Arc<OnceLock<HeartbeatLayer<ping::RequestSource<fn() -> Request>>>> = Arc::default();
+    let slot: Arc<OnceLock<support::TestLayer>> = Arc::default();
     let base = layer(classic());
     let others: Arc<Mutex<Vec<Watched>>> = Arc::default();
     let _set = slot.set(base.clone());
@@ -180,7 +180,8 @@ async fn hooks_and_pings_that_come_back_into_the_layer_do_no_harm() {
     settle().await;
     assert_eq!(second.handle.failure(), Some(Failure::Closed));
     assert!(third.handle.pongs() > 1);
-    others.lock().unwrap()[0].assert_watched().await;
+    let other = others.lock().unwrap().remove(0);
+    other.assert_watched().await;
     third.assert_watched().await;
 }
 

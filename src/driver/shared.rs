@@ -29,10 +29,10 @@ use std::{
     vec,
 };
 
-use slab::Slab;
 use tokio::time::Sleep;
 
 use super::{
+    arena::Arena,
     arrivals::Arrivals,
     faults::Faults,
     pinger::Pinger,
@@ -64,7 +64,7 @@ pub(crate) struct SharedDriver<G: Pinger> {
     places: Vec<Option<Place<G>>>,
     /// The lowest first, so that high places come free and can be given back.
     free: BinaryHeap<Reverse<u32>>,
-    awake: Slab<Box<Awake<G>>>,
+    awake: Arena<Awake<G>>,
     timers: Timers,
     faults: Faults,
     /// Empty, but for the moment in which the inbox is emptied.
@@ -115,7 +115,7 @@ impl<G: Pinger> SharedDriver<G> {
             new: Vec::new().into_iter(),
             places: Vec::new(),
             free: BinaryHeap::new(),
-            awake: Slab::new(),
+            awake: Arena::new(),
             timers: Timers::new(),
             faults: Faults::of(&config),
             called: Vec::new(),
@@ -262,7 +262,7 @@ impl<G: Pinger> SharedDriver<G> {
                 let awake = &mut self.awake[key];
                 self.timers.clear_awake(key);
                 self.judging -= usize::from(awake.judging);
-                let Awake { watch, pinger, .. } = &mut **awake;
+                let Awake { watch, pinger, .. } = awake;
                 match look(&link, watch, pinger, now, &mut self.faults) {
                     Next::Finish => {
                         let awake = self.awake.remove(key);
@@ -297,12 +297,12 @@ impl<G: Pinger> SharedDriver<G> {
             Next::Rest(at) | Next::Sleep(at) => Some(at),
             Next::Look => None,
         };
-        let key = self.awake.insert(Box::new(Awake {
+        let key = self.awake.insert(Awake {
             watch,
             pinger,
             judging: false,
             looking_in: None,
-        }));
+        });
         self.stay_awake(id, link, key, due_at);
     }
 
@@ -346,7 +346,7 @@ impl<G: Pinger> SharedDriver<G> {
         let forgiven = self.config.max_local_pause.saturating_add(TIMER_SLACK);
         if now.since(wake_at) > forgiven {
             // A machine at rest judges nobody.
-            for (_, awake) in &mut self.awake {
+            for awake in self.awake.iter_mut() {
                 awake.watch.on_local_pause(now);
             }
         }
@@ -385,9 +385,9 @@ impl<G: Pinger> SharedDriver<G> {
         self.queue.shrink_to(KEPT);
         self.looking.shrink_to(KEPT);
         self.called.shrink_to(KEPT);
-        if self.awake.len() < self.awake.capacity() / 4 && self.awake.capacity() > KEPT {
-            self.awake.shrink_to_fit();
-            self.timers.shrink_awake(self.awake.capacity());
+        if self.awake.is_sparse() {
+            let keys = self.awake.shrink();
+            self.timers.shrink_awake(keys);
         }
         if self.free.len() > self.places.len() / 4 * 3 && self.free.len() > KEPT {
             self.shrink_places();
