@@ -10,6 +10,7 @@ pub(super) struct Arena<T> {
     chunks: Vec<Slab<T>>,
     /// Those with room, the one to be filled next at the end.
     open: Vec<usize>,
+    length: usize,
 }
 
 const CHUNK: usize = 256;
@@ -19,7 +20,12 @@ impl<T> Arena<T> {
         Arena {
             chunks: Vec::new(),
             open: Vec::new(),
+            length: 0,
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.length
     }
 
     pub(super) fn insert(&mut self, value: T) -> usize {
@@ -33,6 +39,7 @@ impl<T> Arena<T> {
             chunk.reserve_exact(CHUNK);
         }
         let place = chunk.insert(value);
+        self.length += 1;
         if chunk.len() == CHUNK {
             self.open.pop();
         }
@@ -45,6 +52,7 @@ impl<T> Arena<T> {
         if chunk.len() == CHUNK {
             self.open.push(number);
         }
+        self.length -= 1;
         chunk.remove(place)
     }
 

@@ -410,15 +410,16 @@ impl<G: Pinger> SharedDriver<G> {
         self.free.len() == self.places.len()
     }
 
-    fn is_crowded(&self) -> bool {
-        self.places.len() - self.free.len() > CROWD
-    }
-
+    /// In proportion to what it costs to go through them, up to what fits into a tick.
     fn slack(&self) -> Slack {
-        if self.is_crowded() {
-            self.pace.slack
-        } else {
-            Slack::default()
+        let live = self.places.len() - self.free.len();
+        if live <= CROWD {
+            return Slack::default();
+        }
+        let most = self.pace.slack;
+        Slack {
+            rest: most.rest.min(REST_SLACK * saturated(live)),
+            awake: most.awake.min(AWAKE_SLACK * saturated(self.awake.len())),
         }
     }
 
@@ -513,6 +514,7 @@ struct Pace {
     /// What the slacks can add up to comes out of the tick, also of those who were dated before
     /// they were many.
     tick: Duration,
+    /// The most.
     slack: Slack,
 }
 
@@ -568,6 +570,14 @@ const TIMER_SLACK: Duration = Duration::from_millis(5);
 
 /// More connections than this share their wake-ups.
 const CROWD: usize = 64;
+/// What each of them adds to the slack: a few hundred times what it takes to pass it by, and for
+/// those that are awake, which are due more seldom, less.
+const REST_SLACK: Duration = Duration::from_nanos(1_500);
+const AWAKE_SLACK: Duration = Duration::from_nanos(100);
+
+fn saturated(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
 
 /// How long, and for how many connections, the runtime waits for the driver at most.
 const STINT: Duration = Duration::from_micros(250);
