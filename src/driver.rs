@@ -3,9 +3,12 @@
 mod arena;
 mod arrivals;
 mod faults;
+mod pace;
 mod pinger;
+mod places;
 mod shared;
 mod timers;
+mod turns;
 mod watch;
 
 use std::{

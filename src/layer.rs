@@ -102,8 +102,8 @@ impl<P, C> HeartbeatLayer<P, C> {
         }
     }
 
-    /// Has `hook` called with the [`Handle`] of each connection that is wrapped, before its driver
-    /// starts: the way to the handles in a stack that makes its connections by itself.
+    /// Has `hook` called with the [`Handle`] of each connection that is wrapped, before it is
+    /// watched: the way to the handles in a stack that makes its connections by itself.
     ///
     /// ```
     /// use std::sync::{Arc, Mutex};

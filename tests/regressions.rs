@@ -16,8 +16,6 @@ mod clock_jump;
 mod crowding;
 #[path = "regressions/dead_runtime.rs"]
 mod dead_runtime;
-#[path = "regressions/held.rs"]
-mod held;
 #[path = "regressions/hidden_pause.rs"]
 mod hidden_pause;
 #[path = "regressions/origin.rs"]

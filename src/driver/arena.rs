@@ -122,6 +122,17 @@ mod tests {
     }
 
     #[test]
+    fn nobody_moves_when_others_come() {
+        let mut arena = Arena::new();
+        let first = arena.insert(0);
+        let address = std::ptr::from_ref(&arena[first]);
+        for n in 1..100 * CHUNK {
+            arena.insert(n);
+        }
+        assert_eq!(std::ptr::from_ref(&arena[first]), address);
+    }
+
+    #[test]
     fn what_a_burst_took_is_given_back() {
         let mut arena = Arena::new();
         let keys: Vec<_> = (0..20 * CHUNK).map(|n| arena.insert(n)).collect();

@@ -13,18 +13,14 @@
 //! timers, and its link. It has no task, no timer of the runtime's, and no machine.
 
 use std::{
-    cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::VecDeque,
     hash::{BuildHasher, RandomState},
     hint::black_box,
     mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::Arc,
+    task::{Context, Poll, Waker},
     time::Duration,
     vec,
 };
@@ -35,8 +31,11 @@ use super::{
     arena::Arena,
     arrivals::Arrivals,
     faults::Faults,
+    pace::Pace,
     pinger::Pinger,
+    places::{Place, Places, State},
     timers::{Slack, Timers},
+    turns::Turns,
     watch::{Next, Now, Watch},
 };
 use crate::{
@@ -60,10 +59,7 @@ pub(crate) struct SharedDriver<G: Pinger> {
     arrivals: Arc<Arrivals<Arrival<G>>>,
     /// Those of them that were taken over and not looked at yet.
     new: vec::IntoIter<Arrival<G>>,
-    /// By id. A place is empty while its connection is looked at, and when it is free.
-    places: Vec<Option<Place<G>>>,
-    /// The lowest first, so that high places come free and can be given back.
-    free: BinaryHeap<Reverse<u32>>,
+    places: Places<G>,
     awake: Arena<Awake<G>>,
     timers: Timers,
     faults: Faults,
@@ -84,17 +80,6 @@ pub(crate) struct SharedDriver<G: Pinger> {
     ended: bool,
 }
 
-struct Place<G> {
-    link: Arc<Link>,
-    state: State<G>,
-}
-
-enum State<G> {
-    Resting(G),
-    /// Its key among those that are awake.
-    Awake(usize),
-}
-
 struct Awake<G> {
     watch: Watch,
     pinger: G,
@@ -113,19 +98,14 @@ impl<G: Pinger> SharedDriver<G> {
     ) -> Self {
         SharedDriver {
             new: Vec::new().into_iter(),
-            places: Vec::new(),
-            free: BinaryHeap::new(),
+            places: Places::new(),
             awake: Arena::new(),
             timers: Timers::new(),
             faults: Faults::of(&config),
             called: Vec::new(),
             queue: VecDeque::new(),
             looking: Vec::new(),
-            turns: Arc::new(Turns {
-                inbox: Arc::clone(&inbox),
-                count: AtomicU64::new(0),
-                asked: AtomicBool::new(false),
-            }),
+            turns: Turns::new(&inbox),
             judging: 0,
             turn: 0,
             sleep: None,
@@ -146,7 +126,7 @@ impl<G: Pinger> SharedDriver<G> {
         let now = self.clock.now();
         self.notice_pause(now);
         self.queue.extend(self.called.drain(..));
-        let turn = self.turns.count.load(Ordering::Acquire);
+        let turn = self.turns.count();
         if self.turn != turn {
             self.turn = turn;
             self.queue.extend(self.looking.drain(..));
@@ -157,7 +137,7 @@ impl<G: Pinger> SharedDriver<G> {
             .take_due(now, slack, |id| self.queue.push_back(id));
         self.work(now);
         let left = !all || !self.queue.is_empty() || self.new.len() > 0;
-        if !left && self.is_empty() {
+        if !left && self.places.len() == 0 {
             // Before it closes: from then on the place is the next driver's.
             drop(self.inbox.forget());
             if self.arrivals.close_if_empty() {
@@ -216,8 +196,7 @@ impl<G: Pinger> SharedDriver<G> {
     /// once, instead of one wait after the other.
     fn warm_up(&self) {
         let next = self.queue.iter().take(LOOKS_A_CLOCK);
-        let places = next.filter_map(|id| self.places.get(*id as usize)?.as_ref());
-        for place in places {
+        for place in next.filter_map(|id| self.places.get(*id)) {
             black_box((Arc::strong_count(&place.link), place.link.status()));
             if let State::Resting(pinger) = &place.state {
                 black_box(pinger.is_out());
@@ -228,14 +207,7 @@ impl<G: Pinger> SharedDriver<G> {
     /// A connection counts from here: one that was wrapped outside a runtime is not idle, nor
     /// quiet, before anybody can watch or use it.
     fn admit(&mut self, link: Arc<Link>, pinger: G, now: Moment) {
-        let id = match self.free.pop() {
-            Some(Reverse(id)) => id,
-            None => {
-                self.places.push(None);
-                // Ids wrap far beyond what fits into memory.
-                (self.places.len() - 1) as u32
-            }
-        };
+        let id = self.places.take_id();
         link.set_id(Some(id));
         let config = Arc::clone(&self.config);
         let machine = Liveness::new(config, now, link.can_ping(), self.seed_of(id));
@@ -244,9 +216,7 @@ impl<G: Pinger> SharedDriver<G> {
     }
 
     fn look_at(&mut self, id: u32, now: Moment) {
-        let place = self.places.get_mut(id as usize).and_then(Option::take);
-        // An id may outlive its connection in the queue.
-        let Some(Place { link, state }) = place else {
+        let Some(Place { link, state }) = self.places.take(id) else {
             return;
         };
         match state {
@@ -319,22 +289,18 @@ impl<G: Pinger> SharedDriver<G> {
                 self.looking.push(id);
             }
         }
-        self.places[id as usize] = Some(Place {
-            link,
-            state: State::Awake(key),
-        });
+        let state = State::Awake(key);
+        self.places.put(id, Place { link, state });
     }
 
     fn rest(&mut self, id: u32, link: Arc<Link>, pinger: G) {
-        self.places[id as usize] = Some(Place {
-            link,
-            state: State::Resting(pinger),
-        });
+        let state = State::Resting(pinger);
+        self.places.put(id, Place { link, state });
     }
 
     fn dismiss(&mut self, id: u32, link: Arc<Link>, pinger: G) {
         link.set_id(None);
-        self.free.push(Reverse(id));
+        self.places.give_id_back(id);
         let_go(pinger);
     }
 
@@ -389,38 +355,13 @@ impl<G: Pinger> SharedDriver<G> {
             let keys = self.awake.shrink();
             self.timers.shrink_awake(keys);
         }
-        if self.free.len() > self.places.len() / 4 * 3 && self.free.len() > KEPT {
-            self.shrink_places();
+        if let Some(ids) = self.places.shrink() {
+            self.timers.shrink_rest(ids);
         }
     }
 
-    fn shrink_places(&mut self) {
-        let last = self.places.iter().rposition(Option::is_some);
-        let length = last.map_or(0, |last| last + 1);
-        if length < self.places.len() / 2 {
-            self.places.truncate(length);
-            self.places.shrink_to_fit();
-            self.free.retain(|Reverse(id)| (*id as usize) < length);
-            self.free.shrink_to_fit();
-            self.timers.shrink_rest(length);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.free.len() == self.places.len()
-    }
-
-    /// In proportion to what it costs to go through them, up to what fits into a tick.
     fn slack(&self) -> Slack {
-        let live = self.places.len() - self.free.len();
-        if live <= CROWD {
-            return Slack::default();
-        }
-        let most = self.pace.slack;
-        Slack {
-            rest: most.rest.min(REST_SLACK * saturated(live)),
-            awake: most.awake.min(AWAKE_SLACK * saturated(self.awake.len())),
-        }
+        self.pace.slack(self.places.len(), self.awake.len())
     }
 
     fn now(&self, id: u32, at: Moment) -> Now {
@@ -489,9 +430,8 @@ impl<G: Pinger> Drop for SharedDriver<G> {
             return;
         }
         drop(self.inbox.forget());
-        let places = mem::take(&mut self.places).into_iter().flatten();
         let awake = &mut self.awake;
-        let watched = places.map(|place| match place.state {
+        let watched = self.places.drain().map(|place| match place.state {
             State::Resting(pinger) => (place.link, pinger),
             State::Awake(key) => (place.link, awake.remove(key).pinger),
         });
@@ -503,81 +443,17 @@ impl<G: Pinger> Drop for SharedDriver<G> {
                 Failure::MonitorGone
             };
             link.set_id(None);
-            link.end(Cause::new(failure));
+            // Nobody's code keeps the others from being told.
+            drop(catch_unwind(AssertUnwindSafe(|| {
+                link.end(Cause::new(failure));
+            })));
             let_go(pinger);
         }
     }
 }
 
-/// How often a driver looks.
-struct Pace {
-    /// What the slacks can add up to comes out of the tick, also of those who were dated before
-    /// they were many.
-    tick: Duration,
-    /// The most.
-    slack: Slack,
-}
-
-impl Pace {
-    fn of(config: &Config) -> Pace {
-        let tick = config.tick();
-        Pace {
-            tick: tick / 8 * 5,
-            slack: Slack {
-                rest: tick / 8,
-                awake: tick.min(config.pong_timeout) / 8,
-            },
-        }
-    }
-}
-
-/// The runtime's turns: between two of them everybody else gets to run, and the sockets are read.
-struct Turns {
-    inbox: Arc<Inbox>,
-    count: AtomicU64,
-    asked: AtomicBool,
-}
-
-impl Turns {
-    /// Has the driver polled after the next turn. A plain wake-up would come back before the
-    /// runtime has looked at its sockets; this one comes after.
-    fn ask(self: &Arc<Self>) {
-        if !self.asked.swap(true, Ordering::AcqRel) {
-            let waker = Waker::from(Arc::new(Turn(Arc::clone(self))));
-            let polled = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
-            debug_assert!(polled.is_pending());
-        }
-    }
-}
-
-/// Counts once the runtime lets go of it: woken, or dropped with what it had put off.
-struct Turn(Arc<Turns>);
-
-impl Wake for Turn {
-    fn wake(self: Arc<Self>) {}
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.0.asked.store(false, Ordering::Release);
-        self.0.count.fetch_add(1, Ordering::AcqRel);
-        self.0.inbox.wake();
-    }
-}
-
 /// What the runtime's timer adds by itself is no pause: it rounds up to a millisecond.
 const TIMER_SLACK: Duration = Duration::from_millis(5);
-
-/// More connections than this share their wake-ups.
-const CROWD: usize = 64;
-/// What each of them adds to the slack: a few hundred times what it takes to pass it by, and for
-/// those that are awake, which are due more seldom, less.
-const REST_SLACK: Duration = Duration::from_nanos(1_500);
-const AWAKE_SLACK: Duration = Duration::from_nanos(100);
-
-fn saturated(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(u32::MAX)
-}
 
 /// How long, and for how many connections, the runtime waits for the driver at most.
 const STINT: Duration = Duration::from_micros(250);
@@ -591,16 +467,4 @@ const KEPT: usize = 256;
 /// The golden ratio in 2^-32: however many connections there are, their first pings are far apart.
 fn spread_of(id: u32) -> u32 {
     id.wrapping_mul(0x9e37_79b9)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::driver::BoxPinger;
-
-    #[test]
-    fn a_connection_at_rest_has_a_small_place() {
-        assert_eq!(size_of::<Option<Place<BoxPinger>>>(), 24);
-        assert_eq!(size_of::<Link>(), 64);
-    }
 }
