@@ -118,6 +118,7 @@ mod moment;
 pub mod ping;
 mod rtt;
 mod service;
+mod share;
 mod signals;
 mod spawn;
 mod sync;
@@ -133,6 +134,7 @@ pub use layer::HeartbeatLayer;
 pub use link::InFlight;
 pub use rtt::Rtt;
 pub use service::Heartbeat;
+pub use share::{Share, ShareFuture, ShareLayer};
 
 #[cfg(all(doctest, feature = "hyper"))]
 #[doc = include_str!("../README.md")]
