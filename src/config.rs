@@ -311,6 +311,8 @@ pub enum Setting {
     LocalFaultShare,
     /// [`ConfigBuilder::local_fault_connections`]
     LocalFaultConnections,
+    /// [`ConfigBuilder::ping_when`]
+    PingWhen,
 }
 
 impl fmt::Display for Setting {
@@ -329,11 +331,12 @@ impl fmt::Display for Setting {
             Setting::Jitter => "jitter",
             Setting::LocalFaultShare => "local_fault_share",
             Setting::LocalFaultConnections => "local_fault_connections",
+            Setting::PingWhen => "ping_when",
         })
     }
 }
 
-/// Why [`ConfigBuilder::build`] refused.
+/// Why [`ConfigBuilder::build`] refused, or a transport on which the settings can't be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -394,6 +397,13 @@ pub enum ConfigError {
         /// What it has to stay below.
         limit: Duration,
     },
+    /// A setting asks for pings beside requests, on a transport that carries one exchange at a
+    /// time. Not from [`ConfigBuilder::build`], but from what knows the transport.
+    #[non_exhaustive]
+    NeedsConcurrency {
+        /// The setting.
+        setting: Setting,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -434,6 +444,10 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{setting}` must be shorter than {limit:?}, because `{other}` acts first"
             ),
+            ConfigError::NeedsConcurrency { setting } => write!(
+                f,
+                "`{setting}` asks for pings beside requests, but the transport carries one exchange at a time"
+            ),
         }
     }
 }
@@ -448,7 +462,8 @@ impl ConfigError {
             | ConfigError::OutOfRange { setting, .. }
             | ConfigError::MustExceed { setting, .. }
             | ConfigError::BoundExceeded { setting, .. }
-            | ConfigError::MustStayBelow { setting, .. } => setting,
+            | ConfigError::MustStayBelow { setting, .. }
+            | ConfigError::NeedsConcurrency { setting } => setting,
         }
     }
 
@@ -458,7 +473,8 @@ impl ConfigError {
         match *self {
             ConfigError::TooShort { .. }
             | ConfigError::TooLong { .. }
-            | ConfigError::OutOfRange { .. } => None,
+            | ConfigError::OutOfRange { .. }
+            | ConfigError::NeedsConcurrency { .. } => None,
             ConfigError::MustExceed { other, .. } | ConfigError::MustStayBelow { other, .. } => {
                 Some(other)
             }

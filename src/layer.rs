@@ -4,6 +4,8 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use tower_layer::Layer;
 
+#[cfg(feature = "hyper")]
+use crate::config::{ConfigError, PingWhen, Setting};
 use crate::{
     completion::CompleteOnResponse,
     config::Config,
@@ -198,6 +200,28 @@ impl<P, C> HeartbeatLayer<P, C> {
             Heartbeat::new(inner, users, self.completion.clone()),
             Driver::new(link, inbox, ping),
         )
+    }
+
+    /// The layer for transports that carry one exchange at a time: it pings between exchanges.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn serial(self) -> Result<Self, ConfigError> {
+        let config = match self.fleets.config.ping_when {
+            PingWhen::NotBusy => return Ok(self),
+            PingWhen::Always | PingWhen::Quiet => Config {
+                ping_when: PingWhen::NotBusy,
+                ..*self.fleets.config
+            },
+            PingWhen::WhileBusy => {
+                return Err(ConfigError::NeedsConcurrency {
+                    setting: Setting::PingWhen,
+                });
+            }
+        };
+        let spawner = self.fleets.spawner.clone();
+        Ok(HeartbeatLayer {
+            fleets: Arc::new(Fleets::new(Arc::new(config), spawner)),
+            ..self
+        })
     }
 
     /// Has `task` run where the drivers do; where that is nowhere, it is dropped.
