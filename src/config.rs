@@ -264,7 +264,8 @@ pub enum PingWhen {
     #[doc(alias = "permit_without_stream")]
     WhileBusy,
     /// As [`Quiet`](PingWhen::Quiet), but only while no request is in flight. For serial
-    /// transports, on which a ping would wait behind the request. While a request is in flight
+    /// transports, on which a ping would wait behind the request (HTTP/1; `hyper::http1::Connect`
+    /// sets it by itself). While a request is in flight
     /// only `quiet_timeout` watches the peer: without it, a request to a peer that vanished waits
     /// for ever.
     NotBusy,

@@ -54,6 +54,9 @@ use crate::{
 /// Connections that are made together don't ping together: a layer's first connection is first
 /// pinged one `interval` after it was wrapped, every further one some part of the interval earlier.
 ///
+/// The source of pings may need a service that is `Clone`; [`ShareLayer`](crate::ShareLayer) below
+/// the heartbeat makes one of a service that is not.
+///
 /// Limits (`ConcurrencyLimit`, `RateLimit`, `LoadShed`) belong outside: below, they would starve
 /// the pings, and a call that is held back would keep its place in their queue before the ping that
 /// it waits for.
@@ -135,7 +138,7 @@ impl<P, C> HeartbeatLayer<P, C> {
 
     /// Has `spawn` run the driver of the layer's connections, with a call when the first of them is
     /// wrapped, and again if the driver has ended by the time of another one;
-    /// `hyper::http2::Connect` also gives it the tasks that drive connections.
+    /// a `Connect` of the `hyper` feature also gives it the tasks that drive connections.
     ///
     /// The driver needs tokio's time. One that is dropped ends its connections with
     /// [`Failure::MonitorGone`](crate::Failure::MonitorGone).
