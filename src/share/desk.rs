@@ -6,17 +6,15 @@
 
 use std::{
     collections::VecDeque,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    mem,
+    sync::{Arc, PoisonError},
     task::{Context, Poll, Wake, Waker},
 };
 
 use tower_service::Service;
 
 use crate::{
-    link::lock,
+    sync::{AtomicUsize, Mutex, MutexGuard, Ordering},
     wakers::{Key, WakerSet},
 };
 
@@ -44,6 +42,13 @@ struct Fan {
     wakers: WakerSet,
     /// Counts wake-ups: who registers after a look sees whether one came in between.
     wakes: AtomicUsize,
+}
+
+impl<S> Shared<S> {
+    fn look(&self) -> MutexGuard<'_, Desk<S>> {
+        // Nothing panics under the lock.
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Fan {
@@ -111,7 +116,7 @@ impl<S> Place<S> {
     /// Takes a place in the queue, once.
     pub(super) fn queue_up(&mut self) {
         if self.ticket.is_none() {
-            let mut desk = lock(&self.shared.desk);
+            let mut desk = self.shared.look();
             let ticket = desk.next_ticket;
             desk.next_ticket += 1;
             desk.queue.push_back(ticket);
@@ -160,7 +165,7 @@ impl<S> Drop for Place<S> {
     fn drop(&mut self) {
         self.stop_waiting();
         if let Some(ticket) = self.ticket {
-            let mut desk = lock(&self.shared.desk);
+            let mut desk = self.shared.look();
             desk.queue.retain(|waiting| *waiting != ticket);
             drop(desk);
             self.shared.fan.wake_all();
@@ -197,7 +202,7 @@ impl<'a, S> Turn<'a, S> {
         wanted: impl FnOnce(&Desk<S>) -> bool,
     ) -> Option<Self> {
         let seen = shared.fan.wakes();
-        let mut desk = lock(&shared.desk);
+        let mut desk = shared.look();
         let is_next = match *ticket {
             Some(ticket) => desk.queue.front() == Some(&ticket),
             None => desk.queue.is_empty(),
@@ -253,10 +258,10 @@ impl<'a, S> Turn<'a, S> {
 
 impl<S> Drop for Turn<'_, S> {
     fn drop(&mut self) {
-        let mut desk = lock(&self.shared.desk);
+        let mut desk = self.shared.look();
         desk.service = self.service.take();
         desk.ready = self.outcome == Outcome::Ready;
-        let turned_away = std::mem::take(&mut desk.turned_away);
+        let turned_away = mem::take(&mut desk.turned_away);
         if matches!(self.outcome, Outcome::Failed | Outcome::Called) && self.ticket.take().is_some()
         {
             desk.queue.pop_front();
