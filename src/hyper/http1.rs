@@ -69,7 +69,8 @@
 //! - A request with an absolute URI and no `Host` header is sent in origin form, with that header, so
 //!   that the same requests and pings go over HTTP/1 and HTTP/2.
 //!
-//! Upgrades are not supported.
+//! Upgrades are not supported. A request body that is still being sent when its response is complete
+//! keeps the pings waiting, and for longer than `ready_timeout` it is taken for one that is stuck.
 
 mod body;
 mod connect;

@@ -59,7 +59,8 @@ const IN_ORDER: u8 = 4;
 /// hyper dropped the IO without having seen an error or shut it down. Together with `IN_ORDER`:
 /// its keep-alive did it, of which hyper doesn't always get to tell.
 const LET_GO: u8 = 8;
-/// A call was dropped before its response was there. Over HTTP/1 that closes the connection.
+/// A call or a body was dropped before its end. Over HTTP/1 that closes the connection, unless
+/// another exchange begins.
 const CANCELLED: u8 = 16;
 /// A call awaits its response. Over HTTP/1 there is one at most.
 const EXCHANGE: u8 = 32;
@@ -107,6 +108,7 @@ impl Wire {
     }
 
     pub(super) fn begin_exchange(&self) {
+        self.known.fetch_and(!CANCELLED, Ordering::AcqRel);
         self.known.fetch_or(EXCHANGE, Ordering::AcqRel);
     }
 
@@ -116,9 +118,8 @@ impl Wire {
         self.waiters.wake_all();
     }
 
-    pub(super) fn cancel_exchange(&self) {
+    pub(super) fn cancelled(&self) {
         self.known.fetch_or(CANCELLED, Ordering::AcqRel);
-        self.end_exchange();
     }
 
     pub(super) async fn exchange_ended(&self) {

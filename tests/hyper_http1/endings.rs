@@ -213,7 +213,7 @@ async fn a_body_dropped_half_read_closes_the_connection() {
     drop(body);
     soon(secs(1), "the server sees it", server.ended()).await;
     let error = send(&mut client, get("/hello")).await.expect_err("closed");
-    assert_eq!(told(&error), Some((Failure::Transport, Stage::NotSent)));
+    assert_eq!(told(&error), Some((Failure::Closed, Stage::NotSent)));
 }
 
 #[tokio::test(start_paused = true)]

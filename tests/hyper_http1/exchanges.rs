@@ -1,6 +1,7 @@
 //! Pings take their turn between exchanges.
 
-use hyper::{Request, header::HOST};
+use http_body_util::BodyExt;
+use hyper::{Method, Request, header::HOST};
 use tokio::{
     io::duplex,
     time::{Instant, sleep},
@@ -8,13 +9,14 @@ use tokio::{
 use tower::Service;
 use tower::ServiceExt;
 use tower_heartbeat::{
-    Config, ConfigError, HeartbeatLayer, PingWhen, Setting, http::options, hyper::http1::Connect,
+    Config, ConfigError, Failure, HeartbeatLayer, PingWhen, Setting, http::options,
+    hyper::http1::Connect,
 };
 
 use super::{
     client::{Peer, connect, connected, head_pings, layer, send, serve, spawn},
     support::{
-        client::{OneIo, RequestBody, all, data, empty, full, get, request},
+        client::{OneIo, RequestBody, all, data, empty, ended, fed, full, get, request},
         millis, secs, within_a_second,
     },
 };
@@ -272,4 +274,52 @@ async fn the_executor_and_the_hook_of_the_layer_are_kept() {
     // The driver of the layer, and the connection.
     assert_eq!(spawned.load(Ordering::Relaxed), 2);
     assert_eq!(connected.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_keeps_the_connection_busy_until_its_response_is_complete() {
+    let (near, far) = duplex(64 * 1024);
+    let server = serve(far);
+    let mut client = connect(near, within_a_second()).await;
+    let handle = client.handle();
+    let (feeder, body) = fed();
+    let mut upload = request("/echo", body.boxed_unsync());
+    *upload.method_mut() = Method::POST;
+    let response = send(&mut client, upload);
+    let feeding = async {
+        for _ in 0..20 {
+            sleep(millis(500)).await;
+            feeder.send(Ok("more".into())).await.expect("it is wanted");
+        }
+        drop(feeder);
+    };
+    let reading = async {
+        let response = response.await.expect("an answer");
+        all(response.into_body()).await.expect("a body")
+    };
+    let (body, ()) = tokio::join!(reading, feeding);
+    assert_eq!(body.len(), 20 * "more".len());
+    assert!(handle.is_alive());
+    assert_eq!(server.seen.requests(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_outlasts_its_response_is_taken_for_one_that_is_stuck() {
+    let (client, mut peer) = Peer::connected(within_a_second()).await;
+    let handle = client.handle();
+    let (feeder, body) = fed();
+    let mut upload = request("/early", body.boxed_unsync());
+    *upload.method_mut() = Method::POST;
+    let call = spawn(&client, upload);
+    peer.request().await;
+    peer.say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+        .await;
+    call.await.expect("no panic").expect("an answer");
+    let feeding = tokio::spawn(async move {
+        while feeder.send(Ok("more".into())).await.is_ok() {
+            sleep(millis(100)).await;
+        }
+    });
+    assert_eq!(ended(&handle).await, Failure::PingBlocked);
+    feeding.await.expect("no panic");
 }

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http_body::{Frame, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
 
 use crate::{
@@ -49,7 +49,7 @@ impl ResponseBody {
     }
 }
 
-impl http_body::Body for ResponseBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = HeartbeatError;
 
@@ -67,7 +67,10 @@ impl http_body::Body for ResponseBody {
                         this.state = State::Settling { error, waiting };
                     }
                     Some(Ok(frame)) => return Poll::Ready(Some(Ok(frame))),
-                    None => return Poll::Ready(None),
+                    None => {
+                        this.state = State::Closed;
+                        return Poll::Ready(None);
+                    }
                 },
                 State::Settling { error, waiting } => {
                     if !knows_why(error) {
@@ -108,8 +111,10 @@ fn knows_why(error: &hyper::Error) -> bool {
 
 impl Drop for ResponseBody {
     fn drop(&mut self) {
-        if let State::Settling { waiting, .. } = &mut self.state {
-            self.wire.stop_waiting(waiting);
+        match &mut self.state {
+            State::Open if !self.inner.is_end_stream() => self.wire.cancelled(),
+            State::Settling { waiting, .. } => self.wire.stop_waiting(waiting),
+            State::Open | State::Closed => {}
         }
     }
 }

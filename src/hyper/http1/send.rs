@@ -136,7 +136,8 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.over {
-            self.wire.cancel_exchange();
+            self.wire.cancelled();
+            self.wire.end_exchange();
         }
     }
 }
