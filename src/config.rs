@@ -265,7 +265,8 @@ pub enum PingWhen {
     #[doc(alias = "permit_without_stream")]
     WhileBusy,
     /// As [`Quiet`](PingWhen::Quiet), but only while no request is in flight. For serial
-    /// transports, on which a ping would wait behind the request. While a request is in flight
+    /// transports, on which a ping would wait behind the request (HTTP/1; `hyper::http1::Connect`
+    /// sets it by itself). While a request is in flight
     /// only `quiet_timeout` watches the peer: without it, a request to a peer that vanished waits
     /// for ever.
     NotBusy,
@@ -312,6 +313,8 @@ pub enum Setting {
     LocalFaultShare,
     /// [`ConfigBuilder::local_fault_connections`]
     LocalFaultConnections,
+    /// [`ConfigBuilder::ping_when`]
+    PingWhen,
 }
 
 impl fmt::Display for Setting {
@@ -330,11 +333,12 @@ impl fmt::Display for Setting {
             Setting::Jitter => "jitter",
             Setting::LocalFaultShare => "local_fault_share",
             Setting::LocalFaultConnections => "local_fault_connections",
+            Setting::PingWhen => "ping_when",
         })
     }
 }
 
-/// Why [`ConfigBuilder::build`] refused.
+/// Why [`ConfigBuilder::build`] refused, or a transport on which the settings can't be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -395,6 +399,13 @@ pub enum ConfigError {
         /// What it has to stay below.
         limit: Duration,
     },
+    /// A setting asks for pings beside requests, on a transport that carries one exchange at a
+    /// time. Not from [`ConfigBuilder::build`], but from what knows the transport.
+    #[non_exhaustive]
+    NeedsConcurrency {
+        /// The setting.
+        setting: Setting,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -435,6 +446,10 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{setting}` must be shorter than {limit:?}, because `{other}` acts first"
             ),
+            ConfigError::NeedsConcurrency { setting } => write!(
+                f,
+                "`{setting}` asks for pings beside requests, but the transport carries one exchange at a time"
+            ),
         }
     }
 }
@@ -449,7 +464,8 @@ impl ConfigError {
             | ConfigError::OutOfRange { setting, .. }
             | ConfigError::MustExceed { setting, .. }
             | ConfigError::BoundExceeded { setting, .. }
-            | ConfigError::MustStayBelow { setting, .. } => setting,
+            | ConfigError::MustStayBelow { setting, .. }
+            | ConfigError::NeedsConcurrency { setting } => setting,
         }
     }
 
@@ -459,7 +475,8 @@ impl ConfigError {
         match *self {
             ConfigError::TooShort { .. }
             | ConfigError::TooLong { .. }
-            | ConfigError::OutOfRange { .. } => None,
+            | ConfigError::OutOfRange { .. }
+            | ConfigError::NeedsConcurrency { .. } => None,
             ConfigError::MustExceed { other, .. } | ConfigError::MustStayBelow { other, .. } => {
                 Some(other)
             }

@@ -4,6 +4,8 @@ use std::{fmt, pin::Pin, sync::Arc};
 
 use tower_layer::Layer;
 
+#[cfg(feature = "hyper")]
+use crate::config::{ConfigError, PingWhen, Setting};
 use crate::{
     completion::CompleteOnResponse,
     config::Config,
@@ -51,6 +53,9 @@ use crate::{
 ///
 /// Connections that are made together don't ping together: a layer's first connection is first
 /// pinged one `interval` after it was wrapped, every further one some part of the interval earlier.
+///
+/// The source of pings may need a service that is `Clone`; [`ShareLayer`](crate::ShareLayer) below
+/// the heartbeat makes one of a service that is not.
 ///
 /// Limits (`ConcurrencyLimit`, `RateLimit`, `LoadShed`) belong outside: below, they would starve
 /// the pings, and a call that is held back would keep its place in their queue before the ping that
@@ -133,7 +138,7 @@ impl<P, C> HeartbeatLayer<P, C> {
 
     /// Has `spawn` run the driver of the layer's connections, with a call when the first of them is
     /// wrapped, and again if the driver has ended by the time of another one;
-    /// `hyper::http2::Connect` also gives it the tasks that drive connections.
+    /// a `Connect` of the `hyper` feature also gives it the tasks that drive connections.
     ///
     /// The driver needs tokio's time. One that is dropped ends its connections with
     /// [`Failure::MonitorGone`](crate::Failure::MonitorGone).
@@ -198,6 +203,28 @@ impl<P, C> HeartbeatLayer<P, C> {
             Heartbeat::new(inner, users, self.completion.clone()),
             Driver::new(link, inbox, ping),
         )
+    }
+
+    /// The layer for transports that carry one exchange at a time: it pings between exchanges.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn serial(self) -> Result<Self, ConfigError> {
+        let config = match self.fleets.config.ping_when {
+            PingWhen::NotBusy => return Ok(self),
+            PingWhen::Always | PingWhen::Quiet => Config {
+                ping_when: PingWhen::NotBusy,
+                ..*self.fleets.config
+            },
+            PingWhen::WhileBusy => {
+                return Err(ConfigError::NeedsConcurrency {
+                    setting: Setting::PingWhen,
+                });
+            }
+        };
+        let spawner = self.fleets.spawner.clone();
+        Ok(HeartbeatLayer {
+            fleets: Arc::new(Fleets::new(Arc::new(config), spawner)),
+            ..self
+        })
     }
 
     /// Has `task` run where the drivers do; where that is nowhere, it is dropped.

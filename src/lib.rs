@@ -67,8 +67,8 @@
 //! None is on by default, and each only adds.
 //!
 //! - `http`: response bodies as part of their request, and an HTTP request as a ping (the `http` module).
-//! - `hyper`: hyper's HTTP/2 client connection as a tower service, its life cycle, and a
-//!   `MakeService` of connections (the `hyper::http2` module).
+//! - `hyper`: hyper's HTTP/1 and HTTP/2 client connections as tower services, their life cycle, and
+//!   a `MakeService` of connections (the `hyper::http1` and `hyper::http2` modules).
 //!
 //! # Tracing
 //!
@@ -118,6 +118,7 @@ mod moment;
 pub mod ping;
 mod rtt;
 mod service;
+mod share;
 mod signals;
 mod spawn;
 mod sync;
@@ -133,6 +134,7 @@ pub use layer::HeartbeatLayer;
 pub use link::InFlight;
 pub use rtt::Rtt;
 pub use service::Heartbeat;
+pub use share::{Share, ShareFuture, ShareLayer};
 
 #[cfg(all(doctest, feature = "hyper"))]
 #[doc = include_str!("../README.md")]

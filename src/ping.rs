@@ -72,7 +72,7 @@ pub trait Ping {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no source of pings for `{S}`",
     note = "a `Ping` becomes a source with `ping::out_of_band`",
-    note = "`ping::request` and `ping::with_service` need a service that is `Clone`"
+    note = "`ping::request` and `ping::with_service` need a service that is `Clone`; `ShareLayer` makes it so"
 )]
 pub trait PingSource<S> {
     /// The pings of one connection.

@@ -1465,6 +1465,9 @@ fn every_public_type_is_debug_send_and_sync() {
     debug_send_sync::<Heartbeat<Inner>>();
     debug_send_sync::<ResponseFuture<Reply>>();
     debug_send_sync::<HeartbeatLayer<ping::NoneSource>>();
+    debug_send_sync::<tower_heartbeat::Share<Inner>>();
+    debug_send_sync::<tower_heartbeat::ShareFuture<Inner, String, Ready<()>>>();
+    debug_send_sync::<tower_heartbeat::ShareLayer>();
     debug_send_sync::<HeartbeatLayer<ping::RequestSource<Function>>>();
     debug_send_sync::<Driver<ping::NonePing>>();
     debug_send_sync::<Driver<PingOfAFunction>>();
@@ -1543,6 +1546,24 @@ fn every_public_type_of_the_hyper_feature_is_debug_send_and_but_for_its_futures_
     unpin::<SendRequest<String>>();
 }
 
+#[cfg(feature = "hyper")]
+#[test]
+fn every_public_type_for_http1_is_debug_send_and_but_for_its_futures_sync() {
+    use tower_heartbeat::hyper::http1::{
+        Connect, Connection, ResponseBody, ResponseFuture, SendRequest,
+    };
+
+    type Stream = hyper_util::rt::TokioIo<tokio::io::DuplexStream>;
+
+    debug_send_sync::<Connect<fn(), ping::NoneSource, String>>();
+    debug_send_sync::<SendRequest<String>>();
+    debug_send_sync::<Connection<Stream, String>>();
+    debug_send_sync::<ResponseBody>();
+    debug_send::<ResponseFuture>();
+    unpin::<ResponseBody>();
+    unpin::<SendRequest<String>>();
+}
+
 #[test]
 fn a_request_type_that_is_neither_send_nor_sync_does_not_spread() {
     debug_send_sync::<ping::ServiceSource<*const (), fn()>>();
@@ -1563,6 +1584,7 @@ fn it_can_be_cloned_exactly_when_the_inner_service_can() {
     struct Unclonable;
     const { assert!(IsClone::<Heartbeat<Mock>>::ANSWER) };
     const { assert!(!IsClone::<Heartbeat<Unclonable>>::ANSWER) };
+    const { assert!(IsClone::<Heartbeat<tower_heartbeat::Share<Unclonable>>>::ANSWER) };
     const { assert!(IsClone::<HeartbeatLayer<ping::NoneSource>>::ANSWER) };
     const { assert!(!IsClone::<ResponseFuture<Ready<()>>>::ANSWER) };
     const { assert!(!IsClone::<InFlight>::ANSWER) };

@@ -25,6 +25,8 @@ mod leaving;
 mod ownership;
 #[path = "hyper/pings.rs"]
 mod pings;
+#[path = "hyper/pools.rs"]
+mod pools;
 #[path = "hyper/reasons.rs"]
 mod reasons;
 #[path = "hyper/stack.rs"]

@@ -6,13 +6,15 @@ mod sync {
         model,
         sync::{
             Mutex, MutexGuard,
-            atomic::{AtomicU8, Ordering},
+            atomic::{AtomicU8, AtomicUsize, Ordering},
         },
     };
 }
 
 #[path = "../src/driver/arrivals.rs"]
 mod arrivals;
+#[path = "../src/share/desk.rs"]
+mod desk;
 #[path = "../src/inbox.rs"]
 mod inbox;
 #[path = "../src/signals.rs"]
@@ -28,6 +30,8 @@ mod evidence;
 mod facts;
 #[path = "loom/newcomers.rs"]
 mod newcomers;
+#[path = "loom/turns.rs"]
+mod turns;
 #[path = "loom/waiters.rs"]
 mod waiters;
 

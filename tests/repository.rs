@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 23] = [
+const ORDER: [&str; 24] = [
     "sync",
     "signals",
     "inbox",
@@ -23,6 +23,7 @@ const ORDER: [&str; 23] = [
     "future",
     "handle",
     "service",
+    "share",
     "layer",
     "http",
     "hyper",

@@ -19,9 +19,9 @@ use crate::{
 
 /// Pings with `HEAD` requests for `uri`, on a clone of the service.
 ///
-/// Over HTTP/2 the URI has to be absolute; over HTTP/1 it is a path. Any answer is a pong, since
-/// any well-formed answer proves the path to the peer (a reset of its HTTP/2 stream, too);
-/// [`expect_status`](HttpSource::expect_status)
+/// The URI has to be absolute. Over HTTP/1, `hyper::http1` sends its path and a `Host` header; with
+/// other clients it is sent as it is. Any answer is a pong, since any well-formed answer proves the
+/// path to the peer (a reset of its HTTP/2 stream, too); [`expect_status`](HttpSource::expect_status)
 /// is stricter. [`ping::request`](crate::ping::request) sends a request with headers of your own.
 ///
 /// ```
@@ -39,7 +39,8 @@ pub fn head<B>(uri: Uri) -> HttpSource<B> {
     HttpSource::new(Method::HEAD, uri)
 }
 
-/// Pings with `OPTIONS` requests for `uri`; as [`head`] otherwise.
+/// Pings with `OPTIONS` requests for `uri`; as [`head`] otherwise. Over HTTP/1, an answer with a body
+/// that doesn't come at once costs the connection.
 pub fn options<B>(uri: Uri) -> HttpSource<B> {
     HttpSource::new(Method::OPTIONS, uri)
 }

@@ -62,11 +62,15 @@ mod connect;
 mod connection;
 mod goaway;
 mod send;
-mod wire;
 
 pub use body::ResponseBody;
-pub use connect::{Connect, ConnectError, MakeFuture};
+pub use connect::Connect;
 pub use connection::{Connection, drive, handshake};
 pub use goaway::GoAway;
-pub use send::{ResponseFuture, SendError, SendRequest};
-pub use wire::Io;
+pub use send::{ResponseFuture, SendRequest};
+
+pub use super::{
+    error::{ConnectError, SendError},
+    make::MakeFuture,
+    wire::Io,
+};

@@ -10,10 +10,8 @@ use std::{
 use http_body::{Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
 
-use super::{
-    send::Origin,
-    wire::{Until, Wire},
-};
+use super::send::Origin;
+use crate::hyper::wire::{Until, Wire};
 
 /// A response body of a [`SendRequest`](super::SendRequest): hyper's, whose errors come out once
 /// the heartbeat above knows why the connection ended.

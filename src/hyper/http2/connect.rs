@@ -3,7 +3,6 @@
 use std::{
     fmt,
     marker::PhantomData,
-    pin::Pin,
     task::{Context, Poll},
 };
 
@@ -22,6 +21,7 @@ use super::{
 use crate::{
     error::BoxError,
     http::CompleteOnBody,
+    hyper::{error::ConnectError, make::MakeFuture},
     layer::HeartbeatLayer,
     ping::{Ping, PingSource},
     service::Heartbeat,
@@ -41,14 +41,6 @@ pub struct Connect<C, P, B> {
     builder: http2::Builder<TokioExecutor>,
     body: PhantomData<fn(B)>,
 }
-
-/// A connection in the making.
-#[must_use = "futures do nothing unless polled"]
-pub struct MakeFuture<B> {
-    inner: Pin<Box<dyn Future<Output = Result<Made<B>, ConnectError>> + Send>>,
-}
-
-type Made<B> = Heartbeat<SendRequest<B>, CompleteOnBody>;
 
 impl<C, P, B> Connect<C, P, B> {
     /// Creates it with hyper's defaults for HTTP/2. Requests are in flight to the end of their
@@ -86,7 +78,7 @@ where
 {
     type Response = Heartbeat<SendRequest<B>, CompleteOnBody>;
     type Error = ConnectError;
-    type Future = MakeFuture<B>;
+    type Future = MakeFuture<Self::Response>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         self.connector
@@ -98,61 +90,17 @@ where
         let io = self.connector.call(target);
         let builder = self.builder.clone();
         let layer = self.layer.clone();
-        MakeFuture {
-            inner: Box::pin(async move {
-                let io = io
-                    .await
-                    .map_err(|error| ConnectError::Connector(error.into()))?;
-                let (send, connection) = handshake(&builder, io)
-                    .await
-                    .map_err(ConnectError::Handshake)?;
-                let service = layer.layer(send);
-                layer.spawn(Box::pin(drive(connection, service.handle())));
-                Ok(service)
-            }),
-        }
-    }
-}
-
-impl<B> Future for MakeFuture<B> {
-    type Output = Result<Heartbeat<SendRequest<B>, CompleteOnBody>, ConnectError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.inner.as_mut().poll(cx)
-    }
-}
-
-impl<B> fmt::Debug for MakeFuture<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MakeFuture").finish_non_exhaustive()
-    }
-}
-
-/// Why no connection came about.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum ConnectError {
-    /// The connector failed.
-    Connector(BoxError),
-    /// The HTTP/2 handshake failed.
-    Handshake(hyper::Error),
-}
-
-impl fmt::Display for ConnectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            ConnectError::Connector(_) => "connecting failed",
-            ConnectError::Handshake(_) => "http/2 handshake failed",
+        MakeFuture::new(async move {
+            let io = io
+                .await
+                .map_err(|error| ConnectError::Connector(error.into()))?;
+            let (send, connection) = handshake(&builder, io)
+                .await
+                .map_err(ConnectError::Handshake)?;
+            let service = layer.layer(send);
+            layer.spawn(Box::pin(drive(connection, service.handle())));
+            Ok(service)
         })
-    }
-}
-
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            ConnectError::Connector(error) => Some(&**error),
-            ConnectError::Handshake(error) => Some(error),
-        }
     }
 }
 

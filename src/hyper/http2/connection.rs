@@ -1,20 +1,20 @@
 //! The handshake, and the life of a connection up to its reason to end.
 
-use std::{fmt, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
+use std::{fmt, sync::Arc};
 
 use hyper::{
     client::conn::http2,
     rt::{Read, Write, bounds::Http2ClientConnExec},
 };
 
-use super::{
-    goaway::GoAway,
-    send::SendRequest,
-    wire::{Io, Wire},
-};
+use super::{goaway::GoAway, send::SendRequest};
 use crate::{
-    error::{BoxError, Cause, Failure, HeartbeatError},
+    error::{BoxError, Cause, Failure},
     handle::Handle,
+    hyper::{
+        ending::{GOODBYE, says_goodbye, until, watch},
+        wire::{Io, Wire},
+    },
     link::Link,
 };
 
@@ -51,7 +51,7 @@ where
     B::Error: Into<BoxError>,
     E: Http2ClientConnExec<B, Io<T>> + Unpin + Clone,
 {
-    let wire = Arc::new(Wire::default());
+    let wire = Wire::http2();
     let (send, inner) = builder.handshake(Io::new(io, Arc::clone(&wire))).await?;
     let send = SendRequest::new(send, Arc::clone(&wire));
     Ok((send, Connection { inner, wire }))
@@ -80,8 +80,8 @@ where
         link: Arc::clone(handle.link()),
         wire,
     };
-    witness.begin();
-    let result = run(inner, &handle).await;
+    watch(&witness.wire, &witness.link);
+    let result = until(inner, handle.closed()).await;
     witness.testify(result);
 
     // What is left is to see the IO closed: by streams that come to their end, or by the verdict.
@@ -98,38 +98,6 @@ where
     }
 }
 
-/// The connection's result, or `None` if the heartbeat ended first.
-async fn run<C>(connection: C, handle: &Handle) -> Option<Result<(), hyper::Error>>
-where
-    C: Future<Output = Result<(), hyper::Error>>,
-{
-    until(connection, handle.closed()).await
-}
-
-/// The output of `first`, or `None` once `second` is done before it.
-async fn until<F, G>(first: F, second: G) -> Option<F::Output>
-where
-    F: Future,
-    G: Future,
-{
-    let mut first = pin!(first);
-    let mut second = pin!(second);
-    poll_fn(|cx| {
-        if let Poll::Ready(output) = first.as_mut().poll(cx) {
-            return Poll::Ready(Some(output));
-        }
-        second.as_mut().poll(cx).map(|_| None)
-    })
-    .await
-}
-
-/// Whether a connection that ended so may still close in good order.
-fn says_goodbye(failure: Failure) -> bool {
-    matches!(failure, Failure::IdleTimeout | Failure::Closed)
-}
-
-const GOODBYE: Duration = Duration::from_millis(500);
-
 /// Tells the link and the wire why the connection ended; if it is dropped before, that it did.
 struct Witness {
     link: Arc<Link>,
@@ -137,17 +105,6 @@ struct Witness {
 }
 
 impl Witness {
-    fn begin(&self) {
-        self.wire.watch(&self.link);
-        let wire = Arc::clone(&self.wire);
-        self.link.on_end(Box::new(move |error: &HeartbeatError| {
-            if !says_goodbye(error.failure()) {
-                wire.cut(error);
-            }
-            wire.wake_waiters();
-        }));
-    }
-
     fn testify(&self, result: Option<Result<(), hyper::Error>>) {
         match result {
             Some(Err(error)) => self.link.end(cause_of(error)),

@@ -13,11 +13,14 @@ use tower_service::Service;
 
 use super::{
     body::{ResponseBody, State},
-    goaway::h2_error,
-    wire::{Until, Wire},
+    goaway::{GoAway, h2_error},
 };
 use crate::{
-    error::{HeartbeatError, Stage},
+    error::Stage,
+    hyper::{
+        error::SendError,
+        wire::{Until, Wire},
+    },
     wakers::Key,
 };
 
@@ -55,10 +58,10 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         match self.inner.poll_ready(cx) {
-            Poll::Ready(Err(error)) => self
-                .wire
-                .poll_why(&mut self.waiting, cx)
-                .map(|()| Err(SendError::Refused(self.wire.reason(error, Stage::NotSent)))),
+            Poll::Ready(Err(error)) => self.wire.poll_why(&mut self.waiting, cx).map(|()| {
+                let error = GoAway::unwrap_or(error);
+                Err(SendError::Refused(self.wire.reason(error, Stage::NotSent)))
+            }),
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Pending => Poll::Pending,
         }
@@ -130,40 +133,6 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// Why a [`SendRequest`] has no response.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum SendError {
-    /// The connection takes no more requests, and the peer did not take this one: its stage is
-    /// [`Stage::NotSent`](crate::Stage::NotSent), and
-    /// [`HeartbeatError::find`](crate::HeartbeatError::find) finds it.
-    Refused(HeartbeatError),
-    /// hyper gave the request up with its connection and doesn't say whether it had gone out: its
-    /// stage is [`Stage::AwaitingResponse`](crate::Stage::AwaitingResponse).
-    GivenUp(HeartbeatError),
-    /// hyper's error.
-    Failed(hyper::Error),
-}
-
-impl fmt::Display for SendError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            SendError::Refused(_) => "request was not taken",
-            SendError::GivenUp(_) => "request was given up",
-            SendError::Failed(_) => "request failed",
-        })
-    }
-}
-
-impl std::error::Error for SendError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            SendError::Refused(error) | SendError::GivenUp(error) => Some(error),
-            SendError::Failed(error) => Some(error),
-        }
-    }
-}
-
 /// What an error of one request says about its connection.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Origin {
@@ -218,15 +187,17 @@ fn is_io(error: &hyper::Error) -> bool {
 
 async fn settle(wire: &Wire, error: hyper::Error, unsent: bool) -> SendError {
     match Origin::of(&error) {
-        Origin::Refusal => return SendError::Refused(wire.refuse(error)),
+        Origin::Refusal => return SendError::Refused(wire.refuse(GoAway::unwrap_or(error))),
         Origin::Dropped => {
             wire.settled(Until::WhyIsKnown).await;
             if wire.knows_why() {
+                let error = GoAway::unwrap_or(error);
                 return SendError::GivenUp(wire.reason(error, Stage::AwaitingResponse));
             }
         }
         Origin::Connection | Origin::Io if unsent => {
             wire.settled(Until::WhyIsKnown).await;
+            let error = GoAway::unwrap_or(error);
             return SendError::Refused(wire.reason(error, Stage::NotSent));
         }
         Origin::Connection => wire.settled(Until::WhyIsKnown).await,

@@ -1,11 +1,14 @@
-//! hyper's HTTP/2 server with a handful of routes.
+//! hyper's server with a handful of routes.
 
 use std::{
     convert::Infallible,
+    future::poll_fn,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
 use http_body_util::BodyExt;
@@ -13,7 +16,7 @@ use hyper::{
     Method, Request, Response, StatusCode,
     body::{Bytes, Incoming},
     server::conn::http2,
-    service::service_fn,
+    service::{HttpService, service_fn},
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -53,19 +56,31 @@ impl Server {
     }
 
     pub(crate) fn with(io: impl Io, builder: &http2::Builder<TokioExecutor>) -> Server {
-        let seen = Arc::new(Seen::default());
-        let shared = Arc::clone(&seen);
-        let handler = service_fn(move |request| answer(Arc::clone(&shared), request));
-        let connection = builder.serve_connection(TokioIo::new(io), handler);
-        let (leave, left) = oneshot::channel();
-        let task = tokio::spawn(async move {
-            let mut connection = std::pin::pin!(connection);
-            tokio::select! {
-                result = connection.as_mut() => return result,
-                Ok(()) = left => connection.as_mut().graceful_shutdown(),
+        let (seen, handler) = handler();
+        let mut connection = Box::pin(builder.serve_connection(TokioIo::new(io), handler));
+        Server::run(seen, move |cx, leaves| {
+            if leaves {
+                connection.as_mut().graceful_shutdown();
             }
-            connection.await
-        });
+            connection.as_mut().poll(cx)
+        })
+    }
+
+    /// Runs any connection; `poll` is told once that it is to leave.
+    pub(crate) fn run<P>(seen: Arc<Seen>, mut poll: P) -> Server
+    where
+        P: FnMut(&mut Context<'_>, bool) -> Poll<hyper::Result<()>> + Send + 'static,
+    {
+        let (leave, left) = oneshot::channel::<()>();
+        let mut left = Some(left);
+        let task = tokio::spawn(poll_fn(move |cx| {
+            let word = left.as_mut().map(|left| Pin::new(left).poll(cx));
+            let leaves = matches!(word, Some(Poll::Ready(Ok(()))));
+            if matches!(word, Some(Poll::Ready(_))) {
+                left = None;
+            }
+            poll(cx, leaves)
+        }));
         Server {
             seen,
             leave: Some(leave),
@@ -88,6 +103,21 @@ impl Server {
     pub(crate) async fn ended(self) {
         let _ = self.task.await;
     }
+}
+
+pub(crate) type Answering =
+    Pin<Box<dyn Future<Output = Result<Response<RequestBody>, Infallible>> + Send>>;
+
+/// The routes, and what comes in.
+pub(crate) fn handler() -> (
+    Arc<Seen>,
+    impl HttpService<Incoming, ResBody = RequestBody, Error = Infallible, Future = Answering> + Send,
+) {
+    let seen = Arc::new(Seen::default());
+    let shared = Arc::clone(&seen);
+    let handler =
+        service_fn(move |request| -> Answering { Box::pin(answer(Arc::clone(&shared), request)) });
+    (seen, handler)
 }
 
 async fn answer(

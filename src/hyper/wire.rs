@@ -1,6 +1,7 @@
-//! The IO below an HTTP/2 connection: evidence on the way up, the end on the way down.
+//! The IO below a connection of hyper's: evidence on the way up, the end on the way down.
 
 use std::{
+    error::Error as StdError,
     fmt,
     future::poll_fn,
     io::{self, IoSlice},
@@ -16,20 +17,22 @@ use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use pin_project_lite::pin_project;
 
-use super::goaway::GoAway;
 use crate::{
     error::{Cause, Failure, HeartbeatError, Stage},
     link::{Link, is_abandoned, status},
     wakers::{Key, WakerSet},
 };
 
-/// What the parts of one HTTP/2 connection know of each other.
+/// What the parts of one connection know of each other.
 ///
-/// hyper runs it in two tasks: the *connection* future that the caller drives and that learns why
-/// it ended, and an internal one that owns the IO. Streams fail from either, in any order, so
-/// their errors wait here for the reason.
-#[derive(Debug, Default)]
+/// hyper runs an HTTP/2 connection in two tasks: the *connection* future that the caller drives and
+/// that learns why it ended, and an internal one that owns the IO. Streams fail from either, in any
+/// order, so their errors wait here for the reason. Over HTTP/1 the connection future owns the IO,
+/// and whoever gets an error gets the reason with it, once.
+#[derive(Debug)]
 pub(super) struct Wire {
+    /// Whether calls outlast the connection future, so that the IO's end has to end them.
+    streams: bool,
     link: OnceLock<Arc<Link>>,
     cut: OnceLock<HeartbeatError>,
     reader: AtomicWaker,
@@ -56,8 +59,33 @@ const IN_ORDER: u8 = 4;
 /// hyper dropped the IO without having seen an error or shut it down. Together with `IN_ORDER`:
 /// its keep-alive did it, of which hyper doesn't always get to tell.
 const LET_GO: u8 = 8;
+/// A call or a body was dropped before its end. Over HTTP/1 that closes the connection, unless
+/// another exchange begins.
+const CANCELLED: u8 = 16;
+/// A call awaits its response. Over HTTP/1 there is one at most.
+const EXCHANGE: u8 = 32;
 
 impl Wire {
+    pub(super) fn http1() -> Arc<Wire> {
+        Arc::new(Wire::new(false))
+    }
+
+    pub(super) fn http2() -> Arc<Wire> {
+        Arc::new(Wire::new(true))
+    }
+
+    fn new(streams: bool) -> Wire {
+        Wire {
+            streams,
+            link: OnceLock::new(),
+            cut: OnceLock::new(),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+            known: AtomicU8::new(0),
+            waiters: WakerSet::new(),
+        }
+    }
+
     /// From here on, what comes in is evidence for `link`, and the end of the IO its end.
     pub(super) fn watch(&self, link: &Arc<Link>) {
         // A second link would be a second `drive` of one connection, which its type rules out.
@@ -74,9 +102,39 @@ impl Wire {
         self.known.fetch_or(IN_ORDER, Ordering::AcqRel);
     }
 
+    /// Whether the connection future came to its end, and was not dropped before.
+    pub(super) fn has_ended_in_order(&self) -> bool {
+        self.knows(IN_ORDER)
+    }
+
+    pub(super) fn begin_exchange(&self) {
+        self.known.fetch_and(!CANCELLED, Ordering::AcqRel);
+        self.known.fetch_or(EXCHANGE, Ordering::AcqRel);
+    }
+
+    /// The response, or hyper's error, has come to the call that awaits it.
+    pub(super) fn end_exchange(&self) {
+        self.known.fetch_and(!EXCHANGE, Ordering::AcqRel);
+        self.waiters.wake_all();
+    }
+
+    pub(super) fn cancelled(&self) {
+        self.known.fetch_or(CANCELLED, Ordering::AcqRel);
+    }
+
+    pub(super) async fn exchange_ended(&self) {
+        let mut place = Place::new(self);
+        poll_fn(|cx| place.poll(cx, || !self.knows(EXCHANGE))).await;
+    }
+
+    pub(super) fn was_cancelled(&self) -> bool {
+        self.knows(CANCELLED)
+    }
+
     fn learn(&self, fact: u8) {
         let known = self.known.fetch_or(fact, Ordering::AcqRel) | fact;
-        if known & (WHY | IO) == WHY | IO
+        if self.streams
+            && known & (WHY | IO) == WHY | IO
             && let Some(link) = self.link.get()
         {
             if is_abandoned(link) {
@@ -126,27 +184,37 @@ impl Wire {
 
     /// Tells the link that the peer takes no more requests, and returns what the one is told that
     /// it did not take.
-    pub(super) fn refuse(&self, error: hyper::Error) -> HeartbeatError {
-        self.leave_by(error, Stage::NotSent)
+    pub(super) fn refuse(&self, source: Source) -> HeartbeatError {
+        self.leave_by(source, Stage::NotSent)
     }
 
     /// Why the connection ended, as far as is known, for a request that had got to `stage`.
-    pub(super) fn reason(&self, error: hyper::Error, stage: Stage) -> HeartbeatError {
+    pub(super) fn reason(&self, source: Source, stage: Stage) -> HeartbeatError {
         match self.link.get() {
             Some(link) if link.status() >= status::LEAVING => link.refusal().at(stage),
-            Some(_) | None => self.leave_by(error, stage),
+            Some(_) | None => self.leave_by(source, stage),
         }
     }
 
-    fn leave_by(&self, error: hyper::Error, stage: Stage) -> HeartbeatError {
-        let cause = Cause {
-            source: Some(GoAway::unwrap_or(error)),
-            ..Cause::new(Failure::Transport)
-        };
+    fn leave_by(&self, source: Source, stage: Stage) -> HeartbeatError {
+        let cause = failed_by(source);
         if let Some(link) = self.link.get() {
             link.leave(cause.clone());
         }
         HeartbeatError::shared(Arc::new(cause), stage)
+    }
+
+    /// Ends the link because of an error that is the connection's own, if nothing else has, and
+    /// returns why it ended for a request that had got to `stage`.
+    pub(super) fn fail(&self, source: Source, stage: Stage) -> HeartbeatError {
+        let cause = failed_by(source);
+        match self.link.get() {
+            Some(link) => {
+                link.end(cause);
+                link.refusal().at(stage)
+            }
+            None => HeartbeatError::shared(Arc::new(cause), stage),
+        }
     }
 
     fn is_settled(&self, until: Until) -> bool {
@@ -193,6 +261,15 @@ impl Wire {
     }
 }
 
+type Source = Arc<dyn StdError + Send + Sync>;
+
+fn failed_by(source: Source) -> Cause {
+    Cause {
+        source: Some(source),
+        ..Cause::new(Failure::Transport)
+    }
+}
+
 /// A place among those who wait on a wire, given up on drop.
 struct Place<'a> {
     wire: &'a Wire,
@@ -223,7 +300,7 @@ impl Drop for Place<'_> {
 }
 
 pin_project! {
-    /// The IO of a connection that [`handshake`](super::handshake) made.
+    /// The IO of a connection that a `handshake` made.
     ///
     /// What is read counts as a sign of life. When the heartbeat has ended the connection, reads
     /// and writes fail with an [`io::Error`] in which
