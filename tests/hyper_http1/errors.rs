@@ -381,3 +381,75 @@ async fn a_call_without_readiness_is_not_queued_unseen() {
     let (mut service, _connection) = made.expect("it connects");
     drop(service.call(get("/hello")));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_several_threads_the_cause_is_the_same_every_time() {
+    for _ in 0..30 {
+        let (mut client, call, _) = answered("").await;
+        let error = call.expect_err("no answer");
+        assert_eq!(
+            told(&error),
+            Some((Failure::Transport, Stage::AwaitingResponse)),
+            "{error:?}"
+        );
+        assert!(cause::<hyper::Error>(heartbeat(&error)).is_some());
+        let next = send(&mut client, get("/next")).await.expect_err("closed");
+        assert_eq!(told(&next), Some((Failure::Transport, Stage::NotSent)));
+        assert!(cause::<hyper::Error>(heartbeat(&next)).is_some());
+
+        let (mut client, call, body) =
+            answered("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf").await;
+        call.expect("a head");
+        let error = body.expect_err("cut short");
+        assert_eq!(
+            found(&*error),
+            Some((Failure::Transport, Stage::Streaming)),
+            "{error:?}"
+        );
+        assert!(cause::<io::Error>(&*error).is_some());
+        let next = send(&mut client, get("/next")).await.expect_err("closed");
+        assert_eq!(told(&next), Some((Failure::Transport, Stage::NotSent)));
+
+        let (client, call, body) =
+            answered("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\nlast").await;
+        call.expect("a head");
+        body.expect("a body");
+        assert_eq!(ended(&client.handle()).await, Failure::Transport);
+        assert!(
+            client
+                .handle()
+                .error()
+                .expect("it ended")
+                .source()
+                .is_none()
+        );
+
+        let (client, switch, _server) = over_failing().await;
+        let call = spawn(&client, get("/never"));
+        tokio::task::yield_now().await;
+        switch.fail_reads();
+        // It may not have got out in time.
+        let error: BoxError = call.await.expect("no panic").expect_err("unplugged").into();
+        let (failure, stage) = found(&*error).expect("the connection's end");
+        assert_eq!(failure, Failure::Transport);
+        assert_ne!(stage, Stage::Streaming);
+        assert_unplugged(&*error);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_the_connection_did_not_get_to_was_not_sent() {
+    let (mut client, switch, server) = over_failing().await;
+    client.ready().await.expect("ready");
+    let call = tower::Service::call(&mut client, get("/hello"));
+    switch.fail_reads();
+    let error = call.await.expect_err("unplugged");
+    assert!(
+        matches!(error, Error::Inner(SendError::Refused(_))),
+        "{error:?}"
+    );
+    let error: BoxError = error.into();
+    assert_eq!(found(&*error), Some((Failure::Transport, Stage::NotSent)));
+    assert_unplugged(&*error);
+    assert_eq!(server.seen.requests(), 1);
+}

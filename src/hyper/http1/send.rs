@@ -1,6 +1,7 @@
 //! hyper's `SendRequest` as a tower service.
 
 use std::{
+    error::Error as StdError,
     fmt, mem,
     pin::Pin,
     sync::Arc,
@@ -99,6 +100,13 @@ where
 
 async fn settle(wire: &Wire, error: hyper::Error, unsent: bool) -> SendError {
     if unsent {
+        // The connection failed before it got to the request, and tells nobody else why.
+        if error
+            .source()
+            .is_some_and(|cause| cause.is::<hyper::Error>())
+        {
+            return SendError::Refused(wire.refuse(Arc::new(error)));
+        }
         wire.settled(Until::WhyIsKnown).await;
         return SendError::Refused(wire.reason(Arc::new(error), Stage::NotSent));
     }
