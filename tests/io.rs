@@ -14,7 +14,7 @@ use std::{
     io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
@@ -23,7 +23,8 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, split},
-    time::{Instant, advance, sleep},
+    net::{TcpListener, TcpStream},
+    time::{Instant, advance, sleep, timeout},
 };
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, Service, ServiceExt};
@@ -310,7 +311,8 @@ async fn a_given_up_half_does_not_keep_the_other_from_its_limit() {
         assert_pending!(read.poll());
     }
     let began = Instant::now();
-    let error = writer.write_all(b"12").await.unwrap_err();
+    let write = timeout(LIMIT * 10, writer.write_all(b"12")).await;
+    let error = write.expect("it ends").unwrap_err();
     assert_eq!(cause(&error).failure(), Failure::IdleTimeout);
     assert_eq!(began.elapsed(), LIMIT);
 }
@@ -328,8 +330,10 @@ async fn halves_in_two_tasks_both_fail_with_the_same_cause() {
         let read = tokio::spawn(async move { (reader.read_u8().await, reader) });
         let write = tokio::spawn(async move { (writer.write_all(b"12").await, writer) });
         let began = Instant::now();
-        let (read, mut reader) = read.await.expect("no panic");
-        let (write, mut writer) = write.await.expect("no panic");
+        let both = async { (read.await, write.await) };
+        let (read, write) = timeout(LIMIT * 10, both).await.expect("both are woken");
+        let (read, mut reader) = read.expect("no panic");
+        let (write, mut writer) = write.expect("no panic");
         assert_eq!(began.elapsed(), LIMIT);
         assert_eq!(cause(&read.unwrap_err()).failure(), failure);
         assert_eq!(cause(&write.unwrap_err()).failure(), failure);
@@ -344,6 +348,50 @@ async fn halves_in_two_tasks_both_fail_with_the_same_cause() {
             assert_eq!(cause(&error).waited(), LIMIT);
         }
         writer.shutdown().await.expect("it returns at once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_in_which_nobody_reads_is_not_counted() {
+    let sets: [Set; 2] = [reads, idles];
+    for set in sets {
+        let (mut io, mut far) = limited(64, set);
+        // It waits, so that the timer is set, and is answered.
+        let mut read = task::spawn(io.read_u8());
+        assert_pending!(read.poll());
+        far.write_u8(1).await.expect("it is open");
+        assert_ready!(read.poll()).expect("a byte");
+        drop(read);
+        advance(LIMIT * 3).await;
+
+        let began = Instant::now();
+        cause(&io.read_u8().await.unwrap_err());
+        assert_eq!(began.elapsed(), LIMIT);
+    }
+}
+
+/// In real time: the bytes are in the socket, and the runtime has not looked.
+#[tokio::test]
+async fn a_runtime_that_was_blocked_looks_before_it_judges() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+    let address = listener.local_addr().expect("bound");
+    let near = TcpStream::connect(address).await.expect("connected");
+    let (far, _) = listener.accept().await.expect("a connection");
+    let far = far.into_std().expect("a socket");
+    let sets: [Set; 2] = [reads, idles];
+    let [reads, idles] = sets.map(|set| set(Limits::builder()).build().expect("legal"));
+    let mut near = near;
+    for limits in [reads, idles] {
+        let mut io = LimitedIo::new(near, limits);
+        {
+            let mut read = task::spawn(io.read_u8());
+            assert_pending!(read.poll());
+            std::io::Write::write_all(&mut &far, &[7]).expect("it is open");
+            std::thread::sleep(LIMIT * 3);
+            assert_pending!(read.poll());
+            assert_eq!(read.await.expect("alive"), 7);
+        }
+        near = io.into_inner();
     }
 }
 
@@ -385,6 +433,30 @@ async fn without_limits_everything_waits_and_close_still_ends_it() {
     assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     let cause = HeartbeatError::find(&error).expect("it is in there");
     assert_eq!(cause.failure(), Failure::Closed);
+}
+
+/// Whose own poll is where the close falls, before the waker is in place.
+struct Closing(Arc<OnceLock<IoHandle>>);
+
+impl AsyncRead for Closing {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.0.get().expect("set").close();
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_that_meets_a_poll_is_seen_by_it() {
+    let handle = Arc::new(OnceLock::new());
+    let limits = idles(Limits::builder()).build().expect("legal");
+    let mut io = LimitedIo::new(Closing(Arc::clone(&handle)), limits);
+    handle.set(io.handle()).expect("once");
+    let mut read = task::spawn(io.read_u8());
+    assert_ready!(read.poll()).unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]

@@ -62,7 +62,7 @@ impl Watch {
         }
     }
 
-    /// The lane's IO was ready, with so many bytes, if they are known to be any.
+    /// The lane's IO was ready, and bytes moved or not.
     pub(super) fn ready(&mut self, lane: Lane, moved: bool) {
         if self.limits.are_off() {
             if moved && lane == Lane::Write {
@@ -79,7 +79,6 @@ impl Watch {
         }
         let now = self.clock.now();
         self.moved_at = now;
-        self.asked = false;
         self.owed = lane == Lane::Write;
         match lane {
             Lane::Read => self.read_at = now,

@@ -162,10 +162,22 @@ async fn vectored_writes_stay_vectored_for_hyper() {
     assert_eq!(written.await.expect("written"), 4);
 }
 
+/// The bounds of tonic's `Endpoint::connect_with_connector`.
+fn fits_tonic<C>(_: &C)
+where
+    C: tower::Service<Uri> + Send + 'static,
+    C::Response: hyper::rt::Read + hyper::rt::Write + Send + Unpin + 'static,
+    C::Future: Send,
+    C::Error: Into<tower_heartbeat::BoxError> + Send,
+{
+}
+
 type Legacy = Client<Limit<HttpConnector>, Empty<Bytes>>;
 
 fn client(limits: Limits) -> Legacy {
-    Client::builder(TokioExecutor::new()).build(Limit::new(HttpConnector::new(), limits))
+    let connector = Limit::new(HttpConnector::new(), limits);
+    fits_tonic(&connector);
+    Client::builder(TokioExecutor::new()).build(connector)
 }
 
 /// Answers the first request of its connection and freezes on the second.
