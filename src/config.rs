@@ -7,6 +7,8 @@ mod tests;
 use std::{fmt, time::Duration};
 
 pub use builder::ConfigBuilder;
+#[cfg(feature = "io")]
+pub(crate) use builder::LONGEST;
 
 use crate::moment::nanos;
 
@@ -283,7 +285,7 @@ pub enum Evidence {
     PongOnly,
 }
 
-/// A setting of [`ConfigBuilder`], as a [`ConfigError`] names it.
+/// A setting of [`ConfigBuilder`] or of `io::LimitsBuilder`, as a [`ConfigError`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
@@ -297,7 +299,7 @@ pub enum Setting {
     MaxMissed,
     /// [`ConfigBuilder::ready_timeout`]
     ReadyTimeout,
-    /// [`ConfigBuilder::idle_timeout`]
+    /// [`ConfigBuilder::idle_timeout`], `io::LimitsBuilder::idle_timeout`
     IdleTimeout,
     /// [`ConfigBuilder::quiet_timeout`]
     QuietTimeout,
@@ -315,6 +317,10 @@ pub enum Setting {
     LocalFaultConnections,
     /// [`ConfigBuilder::ping_when`]
     PingWhen,
+    /// `io::LimitsBuilder::read_timeout`
+    ReadTimeout,
+    /// `io::LimitsBuilder::write_timeout`
+    WriteTimeout,
 }
 
 impl fmt::Display for Setting {
@@ -334,6 +340,8 @@ impl fmt::Display for Setting {
             Setting::LocalFaultShare => "local_fault_share",
             Setting::LocalFaultConnections => "local_fault_connections",
             Setting::PingWhen => "ping_when",
+            Setting::ReadTimeout => "read_timeout",
+            Setting::WriteTimeout => "write_timeout",
         })
     }
 }
@@ -487,4 +495,4 @@ impl ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(crate) const MILLISECOND: Duration = Duration::from_millis(1);

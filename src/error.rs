@@ -91,12 +91,13 @@ pub enum Failure {
     /// A ping could not be sent for `ready_timeout`, and nothing was heard meanwhile. The
     /// connection is stuck on *this* side: a full queue, a limit, flow control.
     PingBlocked,
-    /// No request was in flight for `idle_timeout`.
+    /// No request was in flight for `idle_timeout`; from the `io` module, no byte moved for so long.
     IdleTimeout,
-    /// A request was in flight and nothing was heard for `quiet_timeout`.
+    /// A request was in flight and nothing was heard for `quiet_timeout`; from the `io` module, a
+    /// read waited for `read_timeout`.
     #[doc(alias = "QuietTimeout")]
     ReadTimeout,
-    /// A write made no progress for its limit. For transports with such a limit; none here yet.
+    /// A write made no progress for its limit, the `io` module's `write_timeout`.
     WriteTimeout,
     /// The connection reached its greatest age. For transports with such a limit; none here yet.
     MaxAge,

@@ -61,6 +61,7 @@
 //! | `quiet_timeout` | from the last sign of life | never |
 //! | `verify_after_idle` | before a new call, after that much quiet | likewise |
 //! | `suspect_after` | holds new calls back; those in flight go on | likewise |
+//! | `io`: `read_timeout`, `write_timeout`, `idle_timeout` | while a read or a write waits, by bytes | likewise: bytes know no requests |
 //!
 //! # Features
 //!
@@ -69,6 +70,9 @@
 //! - `http`: response bodies as part of their request, and an HTTP request as a ping (the `http` module).
 //! - `hyper`: hyper's HTTP/1 and HTTP/2 client connections as tower services, their life cycle, and
 //!   a `MakeService` of connections (the `hyper::http1` and `hyper::http2` modules).
+//! - `io`: limits on the bytes of a connection, as a layer around a connector of tokio's IO, or of
+//!   hyper's with `hyper` (the `io` module).
+//! - `client-legacy`: the same below hyper-util's legacy `Client`; implies `io` and `hyper`.
 //!
 //! # Tracing
 //!
@@ -111,6 +115,8 @@ mod hub;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 mod inbox;
+#[cfg(feature = "io")]
+pub mod io;
 mod layer;
 mod link;
 mod liveness;
@@ -136,6 +142,6 @@ pub use rtt::Rtt;
 pub use service::Heartbeat;
 pub use share::{Share, ShareFuture, ShareLayer};
 
-#[cfg(all(doctest, feature = "hyper"))]
+#[cfg(all(doctest, feature = "client-legacy"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -419,6 +419,6 @@ const fn half_at_least_a_millisecond(duration: Duration) -> Duration {
 
 /// An interval of 4/9 of this has a tick of a timer's millisecond.
 const DETECT_LEAST: Duration = Duration::from_millis(20);
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const MOST_MISSED: u32 = 1_000;
 const MOST_JITTER: u32 = 25;
