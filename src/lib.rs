@@ -69,6 +69,8 @@
 //! - `http`: response bodies as part of their request, and an HTTP request as a ping (the `http` module).
 //! - `hyper`: hyper's HTTP/1 and HTTP/2 client connections as tower services, their life cycle, and
 //!   a `MakeService` of connections (the `hyper::http1` and `hyper::http2` modules).
+//! - `tonic`: a gRPC health check as a ping, and the heartbeat's errors typed in a `tonic::Status` (the
+//!   `tonic` module).
 //!
 //! # Tracing
 //!
@@ -122,6 +124,8 @@ mod share;
 mod signals;
 mod spawn;
 mod sync;
+#[cfg(feature = "tonic")]
+pub mod tonic;
 mod wakers;
 
 pub use completion::{CompleteOnResponse, TrackCompletion};
@@ -136,6 +140,6 @@ pub use rtt::Rtt;
 pub use service::Heartbeat;
 pub use share::{Share, ShareFuture, ShareLayer};
 
-#[cfg(all(doctest, feature = "hyper"))]
+#[cfg(all(doctest, feature = "hyper", feature = "tonic"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

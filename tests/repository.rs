@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 24] = [
+const ORDER: [&str; 25] = [
     "sync",
     "signals",
     "inbox",
@@ -27,6 +27,7 @@ const ORDER: [&str; 24] = [
     "layer",
     "http",
     "hyper",
+    "tonic",
     "lib",
 ];
 
