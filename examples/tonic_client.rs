@@ -1,14 +1,18 @@
-//! A gRPC server freezes under a call of a generated client.
+//! A gRPC server in a process of its own is frozen under a call of a generated client (Unix).
 //!
 //! `cargo run --example tonic_client --features hyper,tonic`
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{env, io, net::SocketAddr, process::Stdio, time::Duration};
 
 use futures_util::stream::unfold;
 use http::Uri;
 use hyper_util::rt::TokioIo;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tonic::{Code, transport::Server};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{ServiceBuilder, reconnect::Reconnect};
@@ -17,10 +21,18 @@ use tower_heartbeat::{BoxError, Config, HeartbeatError, HeartbeatLayer, hyper::h
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let (freezes, frozen) = watch::channel(false);
-    tokio::spawn(serve(listener, frozen));
+    if env::args().nth(1).as_deref() == Some("serve") {
+        return serve().await;
+    }
+    let mut child = tokio::process::Command::new(env::current_exe()?)
+        .arg("serve")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or("no output")?).lines();
+    let address: SocketAddr = lines.next_line().await?.ok_or("no address")?.parse()?;
+    let server = Pid::from_raw(i32::try_from(child.id().ok_or("it ended")?)?);
 
     let connector = tower::service_fn(|address: SocketAddr| async move {
         Ok::<_, io::Error>(TokioIo::new(TcpStream::connect(address).await?))
@@ -38,36 +50,27 @@ async fn main() -> Result<(), BoxError> {
     let answer = client.check(question()).await?.into_inner();
     println!("on the first connection: {:?}", answer.status());
 
-    freezes.send(true)?;
+    kill(server, Signal::SIGSTOP)?;
     let status = client.check(question()).await.expect_err("it is frozen");
     let end = HeartbeatError::find(&status).ok_or("not the heartbeat's")?;
-    println!("frozen: {}, {end} ({:?})", status.code(), end.stage());
+    println!("frozen: {:?}, {end}", status.code());
     assert_eq!(status.code(), Code::Unavailable);
 
-    freezes.send(false)?;
+    kill(server, Signal::SIGCONT)?;
     let answer = client.check(question()).await?.into_inner();
     println!("on the second connection: {:?}", answer.status());
     Ok(())
 }
 
-/// Serves gRPC on any number of connections, and carries no bytes while it is frozen.
-async fn serve(listener: TcpListener, frozen: watch::Receiver<bool>) -> Result<(), BoxError> {
+/// Serves the health service until its input ends.
+async fn serve() -> Result<(), BoxError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    println!("{}", listener.local_addr()?);
     let (_reporter, health) = tonic_health::server::health_reporter();
-    let incoming = unfold((listener, frozen), |(listener, frozen)| async move {
-        let (mut socket, _) = listener.accept().await.ok()?;
-        let (near, mut far) = tokio::io::duplex(64 * 1024);
-        let mut watched = frozen.clone();
-        tokio::spawn(async move {
-            let mut carry = std::pin::pin!(tokio::io::copy_bidirectional(&mut socket, &mut far));
-            loop {
-                tokio::select! {
-                    _ = &mut carry, if !*watched.borrow() => return,
-                    changed = watched.changed() => if changed.is_err() { return },
-                }
-            }
-        });
-        Some((Ok::<_, io::Error>(near), (listener, frozen)))
+    let sockets = unfold(listener, |listener| async {
+        Some((listener.accept().await.map(|(socket, _)| socket), listener))
     });
-    let server = Server::builder().serve_with_incoming(health, incoming);
-    Ok(server.await?)
+    tokio::spawn(Server::builder().serve_with_incoming(health, sockets));
+    tokio::io::stdin().read_u8().await.ok();
+    std::process::exit(0)
 }

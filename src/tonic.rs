@@ -48,6 +48,10 @@
 //! it stays so. Below tower's `Reconnect`, a `MakeService` of connected channels gives each heartbeat a
 //! channel of its own: `service_fn(|endpoint: Endpoint| ..)` that layers `endpoint.connect().await?`.
 //!
+//! Leave the keep-alive of the `Endpoint` off, or let its interval and timeout together exceed
+//! [`worst_case_detection`](crate::Config::worst_case_detection). If it is the first to notice, what is in flight fails with an
+//! error of the transport, and the channel reconnects below the heartbeat.
+//!
 //! # Queues below the ping
 //!
 //! A `Channel` is a buffer, and h2 queues requests where the peer allows few concurrent streams: a ping

@@ -8,6 +8,8 @@
     reason = "tests wait, and look at the clock"
 )]
 
+#[path = "tonic/channel.rs"]
+mod channel;
 #[path = "tonic/frozen.rs"]
 mod frozen;
 #[path = "tonic/health.rs"]

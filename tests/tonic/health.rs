@@ -1,22 +1,31 @@
 //! What counts as an answer to a health check.
 
-use std::{convert::Infallible, error::Error as _, time::Duration};
+use std::{convert::Infallible, error::Error as _, io, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream;
+use h2::Reason;
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{Full, StreamBody};
 use hyper::body::Frame;
-use tokio::time::timeout;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{DuplexStream, duplex},
+    time::timeout,
+};
 use tonic::{Code, Status, body::Body};
 use tonic_health::ServingStatus;
-use tower::{Layer, service_fn, util::BoxCloneService};
+use tower::{Layer, ServiceExt, service_fn, util::BoxCloneService};
 use tower_heartbeat::{
     Config, Failure, Handle, HeartbeatError, HeartbeatLayer,
+    hyper::http2::Connect,
     tonic::{HealthError, HealthSource, health},
 };
 
-use super::support::{Site, ping, secs, within_a_second};
+use super::{
+    channel::{channel, plain},
+    support::{Site, origin, ping, secs, within_a_second},
+};
 
 /// The handle of a connection to a server that answers everything with `answer`.
 async fn answered(
@@ -205,7 +214,49 @@ async fn the_request_is_one_of_grpc() {
 #[tokio::test(start_paused = true)]
 async fn a_ping_without_an_origin_works_on_a_channel_of_tonics() {
     let (site, _reporter) = Site::healthy();
-    let channel = super::stack::channel(&site).await;
+    let channel = channel(&site, plain()).await;
     let service = HeartbeatLayer::new(Config::default(), health()).layer(channel);
     service.handle().ping_now().await.expect("a pong");
+}
+
+/// A server that resets the stream of each request, with or without a head.
+fn resetting(with_head: bool) -> DuplexStream {
+    let (near, far) = duplex(64 * 1024);
+    tokio::spawn(async move {
+        let mut connection = h2::server::handshake(far).await.expect("a client");
+        while let Some(request) = connection.accept().await {
+            let (_, mut respond) = request.expect("a request");
+            if with_head {
+                let mut body = respond.send_response(Response::new(()), false);
+                body.as_mut()
+                    .expect("open")
+                    .send_reset(Reason::REFUSED_STREAM);
+            } else {
+                respond.send_reset(Reason::REFUSED_STREAM);
+            }
+        }
+    });
+    near
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_by_the_peer_is_a_sign_of_life_unless_serving_is_expected() {
+    for with_head in [false, true] {
+        for strict in [false, true] {
+            let connector = service_fn(move |_| async move {
+                Ok::<_, io::Error>(TokioIo::new(resetting(with_head)))
+            });
+            let channel = plain().connect_with_connector(connector).await;
+            let ping = ping();
+            let ping = if strict { ping.expect_serving() } else { ping };
+            let layer = HeartbeatLayer::new(within_a_second(), ping);
+            let on_channel = layer.layer(channel.expect("a connection"));
+            let on_connection = Connect::<_, _, Body>::new(connector, layer);
+            let on_connection = on_connection.oneshot(origin()).await.expect("a connection");
+            for handle in [on_channel.handle(), on_connection.handle()] {
+                let pong = handle.ping_now().await;
+                assert_eq!(pong.is_err(), strict, "head {with_head}: {pong:?}");
+            }
+        }
+    }
 }

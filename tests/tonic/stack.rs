@@ -3,11 +3,7 @@
 use std::io;
 
 use hyper_util::rt::TokioIo;
-use tonic::{
-    Status,
-    body::Body,
-    transport::{self, Endpoint},
-};
+use tonic::{Status, body::Body};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tower::{
     BoxError, Layer, Service, ServiceBuilder, buffer::Buffer, reconnect::Reconnect, service_fn,
@@ -19,19 +15,10 @@ use tower_heartbeat::{
     tonic::{StatusLayer, health},
 };
 
-use super::support::{Site, dead_at, origin, ping, seen, within_a_second};
-
-/// A channel of tonic's to the site.
-pub(crate) async fn channel(site: &Site) -> transport::Channel {
-    let site = site.clone();
-    let connector = service_fn(move |_| {
-        let site = site.clone();
-        async move { Ok::<_, io::Error>(TokioIo::new(site.connect())) }
-    });
-    let endpoint = Endpoint::from_static("http://localhost");
-    let channel = endpoint.connect_with_connector(connector).await;
-    channel.expect("a connection")
-}
+use super::{
+    channel::{channel, plain},
+    support::{Site, dead_at, origin, ping, seen, within_a_second},
+};
 
 /// Freezes and thaws the server under a client of `stack`.
 async fn recovers<S, B>(site: &Site, stack: S)
@@ -82,7 +69,7 @@ async fn a_stack_over_channels_recovers_after_a_freeze() {
     let there = site.clone();
     let make = service_fn(move |()| {
         let (there, layer) = (there.clone(), layer.clone());
-        Box::pin(async move { Ok::<_, BoxError>(layer.layer(channel(&there).await)) })
+        Box::pin(async move { Ok::<_, BoxError>(layer.layer(channel(&there, plain()).await)) })
     });
     let stack = Buffer::new(Reconnect::new(make, ()), 64);
     recovers(&site, StatusLayer::new().layer(stack)).await;
