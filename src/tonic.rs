@@ -59,6 +59,7 @@
 //! peer's limit some room.
 
 mod health;
+mod message;
 mod status;
 
 pub use health::{HealthError, HealthPing, HealthPong, HealthSource, health};
