@@ -5,5 +5,8 @@
 mod body;
 mod ping;
 
+#[cfg(feature = "tonic")]
+pub(crate) use ping::is_from_a_living_peer;
+
 pub use body::{CompleteOnBody, TrackedBody};
 pub use ping::{HttpPing, HttpPong, HttpSource, UnexpectedStatus, head, options};

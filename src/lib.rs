@@ -73,6 +73,8 @@
 //! - `io`: limits on the bytes of a connection, as a layer around a connector of tokio's IO, or of
 //!   hyper's with `hyper` (the `io` module).
 //! - `client-legacy`: the same below hyper-util's legacy `Client`; implies `io` and `hyper`.
+//! - `tonic`: a gRPC health check as a ping, and the heartbeat's errors typed in a `tonic::Status` (the
+//!   `tonic` module).
 //!
 //! # Tracing
 //!
@@ -128,6 +130,8 @@ mod share;
 mod signals;
 mod spawn;
 mod sync;
+#[cfg(feature = "tonic")]
+pub mod tonic;
 mod wakers;
 
 pub use completion::{CompleteOnResponse, TrackCompletion};
@@ -142,6 +146,6 @@ pub use rtt::Rtt;
 pub use service::Heartbeat;
 pub use share::{Share, ShareFuture, ShareLayer};
 
-#[cfg(all(doctest, feature = "client-legacy"))]
+#[cfg(all(doctest, feature = "client-legacy", feature = "tonic"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

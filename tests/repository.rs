@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 25] = [
+const ORDER: [&str; 26] = [
     "sync",
     "signals",
     "inbox",
@@ -28,6 +28,7 @@ const ORDER: [&str; 25] = [
     "http",
     "hyper",
     "io",
+    "tonic",
     "lib",
 ];
 

@@ -110,6 +110,9 @@ impl Watch {
     where
         G: Pinger,
     {
+        // Before any fact is looked at, and once a look: whatever this look misses raises a signal, and
+        // a verdict takes several.
+        let raised = link.take_signals();
         if link.ended().is_some() {
             return Some(Next::Finish);
         }
@@ -122,8 +125,7 @@ impl Watch {
         if link.status() >= status::LEAVING {
             meet_calls(link);
         }
-        // Once a look: whatever comes later in it raises a signal, and a verdict takes several.
-        self.take_facts(link, now.at);
+        self.take_facts(link, raised, now.at);
         if leaving && self.see_off(link, pinger) {
             return Some(Next::Finish);
         }
@@ -169,8 +171,7 @@ impl Watch {
         }
     }
 
-    fn take_facts(&mut self, link: &Link, now: Moment) {
-        let raised = link.take_signals();
+    fn take_facts(&mut self, link: &Link, raised: u8, now: Moment) {
         self.traffic |= raised & (signals::HEARD | signals::USED) != 0;
         if raised & signals::HEARD != 0 {
             self.machine.on_heard(now);

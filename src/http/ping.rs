@@ -178,8 +178,8 @@ where
 const MOST_FRAMES: usize = 16;
 
 /// A peer that resets the ping's stream (an overloaded one refuses it) has answered.
-#[cfg(feature = "hyper")]
-fn is_from_a_living_peer(error: &(dyn std::error::Error + 'static)) -> bool {
+#[cfg(any(feature = "hyper", feature = "tonic"))]
+pub(crate) fn is_from_a_living_peer(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(h2) = error.downcast_ref::<h2::Error>() {
@@ -190,7 +190,7 @@ fn is_from_a_living_peer(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
-#[cfg(not(feature = "hyper"))]
+#[cfg(not(any(feature = "hyper", feature = "tonic")))]
 fn is_from_a_living_peer(_: &(dyn std::error::Error + 'static)) -> bool {
     false
 }

@@ -1,0 +1,22 @@
+//! gRPC under a heartbeat: what a user of a generated client sees.
+//!
+//! A duplex stands in for the socket, and time is paused.
+
+#![cfg(all(feature = "tonic", feature = "hyper"))]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait, and look at the clock"
+)]
+
+#[path = "tonic/channel.rs"]
+mod channel;
+#[path = "tonic/frozen.rs"]
+mod frozen;
+#[path = "tonic/health.rs"]
+mod health;
+#[path = "tonic/stack.rs"]
+mod stack;
+#[path = "tonic/statuses.rs"]
+mod statuses;
+#[path = "tonic/support.rs"]
+mod support;
