@@ -101,7 +101,7 @@ impl Link {
         self.rare_if_any().map_or_else(Span::none, Rare::span)
     }
 
-    /// One relaxed load: what `poll_ready` and `call` ask on the hot path.
+    /// One load: what `poll_ready` and `call` ask on the hot path.
     #[inline]
     pub(crate) fn status(&self) -> u8 {
         self.status.load(Ordering::Acquire)

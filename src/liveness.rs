@@ -9,6 +9,7 @@
 //! | state | fact | next state | action |
 //! |---|---|---|---|
 //! | `Resting` | heard | `Resting`, due `interval` from now (quiet modes) | |
+//! | `Resting` | brought forward | `Resting`, due now, unless never | |
 //! | `Resting` | due, or wanted | `Sending`, ready wait runs | `Ping` |
 //! | `Resting` | falls asleep / wakes | never due / due `interval` from the last sign of life | |
 //! | `Sending` | ping sent | `Waiting`, pong wait runs from now | |
@@ -227,6 +228,17 @@ impl Liveness {
                 }
             }
             State::Waiting { .. } | State::Ended => {}
+        }
+    }
+
+    /// The next ping of its own accord is to come now, if there is one: a machine whose pings sleep
+    /// stays asleep.
+    pub(crate) fn bring_ping_forward(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        if let State::Resting { ping_at } = &mut self.state
+            && *ping_at != Moment::NEVER
+        {
+            *ping_at = now.min(*ping_at);
         }
     }
 

@@ -141,7 +141,7 @@ impl Watch {
             }
             if self.apart_at.is_some_and(|at| at <= now.at) {
                 self.apart_at = None;
-                self.machine.on_ping_wanted(now.at);
+                self.machine.bring_ping_forward(now.at);
             }
             if self.looks_until.is_some_and(|turn| now.turn < turn) {
                 return Some(Next::Look);

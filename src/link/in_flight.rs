@@ -1,9 +1,9 @@
 //! Who uses a connection: services, and requests in flight.
 //!
 //! A request in flight is one count of its shard's `Arc`, which its future and its body hold
-//! anyway: the hot path pays nothing beside the clone. That count is exact because nothing else
-//! keeps one: the link's side holds `Weak`s, and [`Users`] one count a shard, which
-//! [`in_flight`] subtracts.
+//! anyway: the hot path pays nothing beside the clone. Nothing else keeps one: the link's side holds
+//! `Weak`s, and [`Users`] one count a shard, which [`in_flight`] subtracts. So the count is never too
+//! low; a passing look at the shards, or the last service that is just going, may make it one too high.
 
 use std::{
     cell::Cell,

@@ -243,3 +243,16 @@ fn a_local_fault_means_nothing_to_whoever_waits_for_no_pong() {
         assert!(!machine.is_out_of_windows());
     }
 }
+
+#[test]
+fn a_ping_that_is_brought_forward_goes_out_then_but_none_that_sleeps() {
+    let mut awake = start(settings());
+    awake.bring_ping_forward(at(7));
+    assert_eq!(awake.handle_timeout(at(7)), Some(Action::Ping));
+
+    // A peer that punishes pings without a request gets none for that.
+    let mut asleep = start(settings().ping_when(PingWhen::WhileBusy));
+    asleep.bring_ping_forward(at(7));
+    assert_eq!(asleep.handle_timeout(at(7)), None);
+    assert_eq!(asleep.next_timeout(), None);
+}
