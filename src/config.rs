@@ -7,7 +7,7 @@ mod tests;
 use std::{fmt, time::Duration};
 
 pub use builder::ConfigBuilder;
-#[cfg(feature = "io")]
+#[cfg(any(feature = "h2-io", feature = "io"))]
 pub(crate) use builder::LONGEST;
 
 use crate::moment::nanos;

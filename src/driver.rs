@@ -19,7 +19,7 @@ use std::{
 };
 
 pub(crate) use arrivals::Arrivals;
-pub(crate) use pinger::{BoxPinger, Pinned};
+pub(crate) use pinger::{BoxPinger, Pinger, Pinned};
 pub(crate) use shared::{Arrival, SharedDriver};
 
 use crate::{inbox::Inbox, link::Link, ping::Ping};

@@ -108,6 +108,9 @@ pub enum Failure {
     /// The task that runs the heartbeat is gone (its runtime shut down, say), so nobody watches
     /// the connection any more.
     MonitorGone,
+    /// The peer ended the connection because it was pinged too often (HTTP/2: GOAWAY
+    /// `ENHANCE_YOUR_CALM`, "too_many_pings"). [`source`](std::error::Error::source) has its word.
+    TooManyPings,
     /// The connection was closed on this side: by [`Handle::close`](crate::Handle::close), or
     /// because its last user was dropped.
     Closed,
@@ -129,6 +132,7 @@ impl fmt::Display for Failure {
             Failure::Transport => "transport ended",
             Failure::UnexpectedPong => "peer sent a pong that answers no ping",
             Failure::MonitorGone => "task that watches the connection is gone",
+            Failure::TooManyPings => "peer was pinged too often",
             Failure::Closed => "connection was closed on this side",
             Failure::Unsupported => "peer cannot be pinged",
         })

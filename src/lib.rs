@@ -111,6 +111,8 @@ mod error;
 mod fleet;
 mod future;
 mod handle;
+#[cfg(feature = "h2-io")]
+pub mod h2_io;
 #[cfg(feature = "http")]
 pub mod http;
 mod hub;
@@ -119,6 +121,8 @@ pub mod hyper;
 mod inbox;
 #[cfg(feature = "io")]
 pub mod io;
+#[cfg(any(feature = "h2-io", feature = "io"))]
+mod lanes;
 mod layer;
 mod link;
 mod liveness;

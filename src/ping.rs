@@ -103,6 +103,12 @@ impl PingError {
         }
     }
 
+    /// PLACEHOLDER until the other work is merged.
+    #[must_use]
+    pub fn unsupported(source: impl Into<BoxError>) -> Self {
+        PingError::new(source)
+    }
+
     pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
         PingError::new(PingPanicked {
             message: panic_message(panic).into(),

@@ -1,0 +1,501 @@
+//! The heartbeat of one IO, without the IO.
+//!
+//! # Who polls what
+//!
+//! The driver is polled here, by whichever lane comes by after its alarm rang; so are the writing of
+//! a ping and, where nobody reads, a reading ahead. Whatever of the IO is polled for these is polled with the
+//! alarm, which wakes both lanes: the one that asked may never come back. What a lane asks for itself
+//! is polled with that lane's own waker, unless a ping waits for the same.
+//!
+//! # Writing
+//!
+//! | state | a lane writes | a ping is due |
+//! |---|---|---|
+//! | nothing half written | forwarded, cut at the next gap if a ping is due | written, if this is a gap |
+//! | the IO left a lane's write pending | forwarded, neither cut shorter nor preceded | waits |
+//! | a ping is half written | waits | goes on, then is flushed |
+//!
+//! The second row is TLS writers' rule: a write that was begun has to be repeated as it was.
+
+use std::{
+    fmt, io,
+    io::IoSlice,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{
+    Role,
+    inbound::{Inbound, PING_LENGTH, Payloads, Told},
+    outbound::Outbound,
+    slot::Slot,
+    streams::Streams,
+    watched::Watched,
+};
+use crate::{
+    driver::SharedDriver,
+    lanes::{Lane, Lanes},
+};
+
+pub(super) struct Core {
+    watched: Watched,
+    /// Gone once the connection has ended.
+    driver: Option<SharedDriver<Slot>>,
+    slot: Slot,
+    alarm: Arc<Alarm>,
+    waker: Waker,
+    streams: Streams,
+    outbound: Outbound,
+    inbound: Inbound,
+    payloads: Payloads,
+    ping: Option<Half>,
+    /// What the IO left pending of a lane's write.
+    owed: Option<Owed>,
+    /// What was read ahead, and what didn't fit.
+    ahead: Vec<u8>,
+    /// Errors that the lane whose they are has yet to see.
+    read_error: Option<io::Error>,
+    write_error: Option<io::Error>,
+    is_shut_down: bool,
+}
+
+/// A ping on its way out.
+struct Half {
+    bytes: [u8; PING_LENGTH],
+    written: usize,
+}
+
+#[derive(Clone, Copy)]
+enum Owed {
+    Whole,
+    Cut { at: usize },
+}
+
+/// Tells whoever polls next that there is more to do than that poll itself, and has both lanes polled.
+#[derive(Default)]
+struct Alarm {
+    rings: AtomicBool,
+    lanes: Lanes,
+}
+
+impl Wake for Alarm {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rings.store(true, Ordering::Release);
+        self.lanes.wake();
+    }
+}
+
+impl Core {
+    pub(super) fn new(role: Role, watched: Watched, driver: SharedDriver<Slot>, slot: Slot) -> Core {
+        let alarm = Arc::new(Alarm {
+            // The driver has yet to begin.
+            rings: AtomicBool::new(true),
+            lanes: Lanes::default(),
+        });
+        Core {
+            payloads: Payloads::new(watched.random()),
+            watched,
+            driver: Some(driver),
+            slot,
+            waker: Waker::from(Arc::clone(&alarm)),
+            alarm,
+            streams: Streams::new(role),
+            outbound: Outbound::new(role),
+            inbound: Inbound::new(role),
+            ping: None,
+            owed: None,
+            ahead: Vec::new(),
+            read_error: None,
+            write_error: None,
+            is_shut_down: false,
+        }
+    }
+
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
+    }
+
+    pub(super) fn poll_read<T>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        if let Some(error) = self.watched.verdict() {
+            return Poll::Ready(Err(error));
+        }
+        let read = self.read(io, cx, buffer);
+        if read.is_pending() {
+            return self.park(io, Lane::Read, cx);
+        }
+        // What came in is told first, so it wins over a verdict that is due.
+        self.attend(io, Lane::Read);
+        read
+    }
+
+    pub(super) fn poll_write<T>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        ready!(self.poll_gap(io, cx))?;
+        let cut = match self.owed {
+            Some(Owed::Whole) => None,
+            Some(Owed::Cut { at }) => Some(at),
+            None if self.slot.is_due() => self.outbound.next_gap(slices),
+            None => None,
+        };
+        let (written, owed) = self.as_writer(cx, |cx| match cut {
+            Some(at) => (write(io, cx, &first(slices, at)), Owed::Cut { at }),
+            None => (write(io, cx, slices), Owed::Whole),
+        });
+        match written {
+            Poll::Ready(result) => {
+                self.owed = None;
+                let written = result.inspect_err(|error| self.watched.broke(error))?;
+                self.outbound.wrote(slices, written, &mut self.streams);
+                if self.outbound.is_foreign() {
+                    self.turn_foreign();
+                }
+                self.watched.follow(&self.streams);
+                if self.slot.is_due() {
+                    self.pump(io);
+                }
+                Poll::Ready(Ok(written))
+            }
+            Poll::Pending => {
+                self.owed = Some(owed);
+                self.park(io, Lane::Write, cx)
+            }
+        }
+    }
+
+    pub(super) fn poll_flush<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        ready!(self.poll_gap(io, cx))?;
+        match self.as_writer(cx, |cx| Pin::new(&mut *io).poll_flush(cx)) {
+            Poll::Ready(result) => {
+                if self.ping.is_some() {
+                    self.pump(io);
+                }
+                Poll::Ready(result.inspect_err(|error| self.watched.broke(error)))
+            }
+            Poll::Pending => self.park(io, Lane::Write, cx),
+        }
+    }
+
+    pub(super) fn poll_shutdown<T>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        // A peer that is gone must not keep the connection from being closed.
+        if self.watched.verdict().is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        ready!(self.poll_gap(io, cx))?;
+        self.is_shut_down = true;
+        match self.as_writer(cx, |cx| Pin::new(&mut *io).poll_shutdown(cx)) {
+            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Pending => self.park(io, Lane::Write, cx),
+        }
+    }
+
+    /// Polls the IO for the writer; while a ping waits for it as well, for both lanes.
+    fn as_writer<R>(
+        &self,
+        cx: &mut Context<'_>,
+        poll: impl FnOnce(&mut Context<'_>) -> R,
+    ) -> R {
+        match self.ping {
+            Some(_) => poll(&mut Context::from_waker(&self.waker)),
+            None => poll(cx),
+        }
+    }
+
+    /// Waits until no ping is half written.
+    fn poll_gap<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        if let Some(error) = self.watched.verdict() {
+            return Poll::Ready(Err(error));
+        }
+        self.attend(io, Lane::Write);
+        if self.ping.as_ref().is_some_and(Half::is_begun) {
+            self.pump(io);
+        }
+        if let Some(error) = self.write_error.take() {
+            return Poll::Ready(Err(error));
+        }
+        if self.ping.as_ref().is_some_and(Half::is_begun) {
+            return self.park(io, Lane::Write, cx);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The lane waits: for the IO, for a ping that is half written, or for the verdict.
+    fn park<T, R>(&mut self, io: &mut T, lane: Lane, cx: &Context<'_>) -> Poll<io::Result<R>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        // Before the alarm is looked at: one that rings from here on wakes the lane.
+        self.alarm.lanes.register(lane, cx.waker());
+        self.attend(io, lane);
+        match self.watched.verdict() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Does what the alarm rang for.
+    fn attend<T>(&mut self, io: &mut T, lane: Lane)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        while self.alarm.rings.swap(false, Ordering::AcqRel) {
+            // Nobody may be reading, and a pong lie there.
+            if lane == Lane::Write && self.slot.is_sent() {
+                self.read_ahead(io);
+            }
+            let mut cx = Context::from_waker(&self.waker);
+            if let Some(driver) = &mut self.driver
+                && Pin::new(driver).poll(&mut cx).is_ready()
+            {
+                self.driver = None;
+                // The other lane has a verdict to hear.
+                self.alarm.lanes.wake();
+            }
+            self.pump(io);
+        }
+    }
+
+    /// Brings a ping out as far as it goes.
+    fn pump<T>(&mut self, io: &mut T)
+    where
+        T: AsyncWrite + Unpin,
+    {
+        let may_begin = self.owed.is_none() && !self.is_shut_down && self.write_error.is_none();
+        if self.ping.is_none() && self.slot.is_due() && may_begin && self.outbound.is_gap() {
+            self.ping = Some(Half {
+                bytes: self.payloads.next_ping(),
+                written: 0,
+            });
+        }
+        let Some(ping) = &mut self.ping else {
+            return;
+        };
+        let mut cx = Context::from_waker(&self.waker);
+        match ping.poll_out(io, &mut cx) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                self.ping = None;
+                if self.slot.send() {
+                    self.watched.wake_driver();
+                }
+                // The writer may have waited for its end.
+                self.alarm.lanes.wake();
+            }
+            Poll::Ready(Err(error)) => {
+                self.ping = None;
+                // The reader goes on: there may be something to read before the end.
+                self.watched.broke(&error);
+                self.write_error = Some(error);
+                self.alarm.lanes.wake();
+            }
+        }
+    }
+
+    fn read_ahead<T>(&mut self, io: &mut T)
+    where
+        T: AsyncRead + Unpin,
+    {
+        if !self.ahead.is_empty() || self.read_error.is_some() {
+            return;
+        }
+        let mut bytes = [0; AHEAD];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let waker = self.waker.clone();
+        match self.read(io, &mut Context::from_waker(&waker), &mut buffer) {
+            Poll::Pending => {}
+            Poll::Ready(Ok(())) => {
+                self.ahead.extend_from_slice(buffer.filled());
+                self.alarm.lanes.wake();
+            }
+            Poll::Ready(Err(error)) => {
+                self.read_error = Some(error);
+                self.alarm.lanes.wake();
+            }
+        }
+    }
+
+    /// Reads what is to be handed on; at the end of the stream, nothing.
+    fn read<T>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + Unpin,
+    {
+        if buffer.remaining() == 0 {
+            return Pin::new(io).poll_read(cx, buffer);
+        }
+        loop {
+            if !self.ahead.is_empty() {
+                let length = self.ahead.len().min(buffer.remaining());
+                buffer.put_slice(&self.ahead[..length]);
+                self.ahead.drain(..length);
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(error) = self.read_error.take() {
+                return Poll::Ready(Err(error));
+            }
+            if self.inbound.held() > 0 {
+                ready!(self.read_held(io, cx))?;
+                continue;
+            }
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut *io).poll_read(cx, buffer)).inspect_err(|e| self.watched.broke(e))?;
+            let after = buffer.filled().len();
+            if after == before {
+                self.watched.finished();
+                return Poll::Ready(Ok(()));
+            }
+            let kept = self.take_in(&mut buffer.filled_mut()[before..]);
+            buffer.set_filled(before + kept);
+            // With nothing left it would look like the end of the stream.
+            if kept > 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Reads on behind what is held back, and not beyond the pong that it may be.
+    fn read_held<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + Unpin,
+    {
+        let mut bytes = [0; PING_LENGTH];
+        let mut buffer = ReadBuf::new(&mut bytes[self.inbound.held()..]);
+        ready!(Pin::new(io).poll_read(cx, &mut buffer)).inspect_err(|e| self.watched.broke(e))?;
+        let new = buffer.filled().len();
+        let held = self.inbound.release();
+        if new == 0 {
+            self.ahead = held;
+            return Poll::Ready(Ok(()));
+        }
+        bytes[..held.len()].copy_from_slice(&held);
+        let all = &mut bytes[..held.len() + new];
+        let kept = self.take_in(all);
+        self.ahead.extend_from_slice(&bytes[..kept]);
+        Poll::Ready(Ok(()))
+    }
+
+    /// These bytes came in. Returns how many of them, moved to the front, are to be handed on.
+    fn take_in(&mut self, bytes: &mut [u8]) -> usize {
+        let mut told = Told::default();
+        let kept = self
+            .inbound
+            .scan(bytes, &mut self.payloads, &mut self.streams, &mut told);
+        self.watched.heard();
+        if told.pong && self.slot.answer() {
+            self.watched.wake_driver();
+        }
+        if let Some(go_away) = told.go_away {
+            self.watched.take_leave(go_away);
+        }
+        if self.inbound.is_foreign() {
+            self.turn_foreign();
+        }
+        self.watched.follow(&self.streams);
+        kept
+    }
+
+    #[cold]
+    fn turn_foreign(&mut self) {
+        if self.watched.turn_foreign() {
+            self.slot.turn_foreign();
+        }
+    }
+}
+
+/// Enough to find a pong behind the frames of a quiet peer.
+const AHEAD: usize = 1024;
+
+impl Half {
+    /// Whether the IO has seen any of it, and is to see the rest before anything else.
+    fn is_begun(&self) -> bool {
+        self.written < PING_LENGTH
+    }
+
+    /// Writes the rest, then flushes.
+    fn poll_out<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite + Unpin,
+    {
+        while self.written < PING_LENGTH {
+            let rest = &self.bytes[self.written..];
+            match ready!(Pin::new(&mut *io).poll_write(cx, rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.written += written,
+            }
+        }
+        Pin::new(io).poll_flush(cx)
+    }
+}
+
+fn write<T>(io: &mut T, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>
+where
+    T: AsyncWrite + Unpin,
+{
+    match slices {
+        [bytes] => Pin::new(io).poll_write(cx, bytes),
+        _ => Pin::new(io).poll_write_vectored(cx, slices),
+    }
+}
+
+/// The first `length` bytes of these.
+fn first<'a>(slices: &'a [IoSlice<'_>], mut length: usize) -> Vec<IoSlice<'a>> {
+    let mut first = Vec::new();
+    for slice in slices {
+        let part = &slice[..length.min(slice.len())];
+        length -= part.len();
+        if !part.is_empty() {
+            first.push(IoSlice::new(part));
+        }
+    }
+    first
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("watched", &self.watched)
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,185 @@
+//! A connector whose HTTP/2 connections are pinged.
+
+use std::{
+    fmt,
+    future::Future,
+    hash::Hash,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{
+    ping_io::PingIo,
+    policing::{Complaints, Policing, Target},
+    registry::Registry,
+};
+use crate::{config::Config, handle::Handle};
+
+/// Has the HTTP/2 connections of a connector pinged; see the [module](super).
+///
+/// # Clone
+///
+/// Clones, and the connectors that they wrap, share what peers said of their pings, and which connection
+/// ended why.
+#[derive(Clone)]
+pub struct PingLayer {
+    shared: Arc<Shared>,
+    on_connect: Option<OnConnect>,
+}
+
+type OnConnect = Arc<dyn Fn(&Handle) + Send + Sync>;
+
+struct Shared {
+    config: Arc<Config>,
+    policing: Arc<Policing>,
+    registry: Arc<Registry>,
+}
+
+impl PingLayer {
+    /// Creates a layer for connections that are pinged as `config` says.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        PingLayer {
+            shared: Arc::new(Shared {
+                config: Arc::new(config),
+                policing: Arc::default(),
+                registry: Arc::default(),
+            }),
+            on_connect: None,
+        }
+    }
+
+    /// Has `hook` called with the [`Handle`] of each connection that is made: the way to the handles
+    /// below a client that makes its connections by itself.
+    #[must_use]
+    pub fn on_connect<F>(self, hook: F) -> Self
+    where
+        F: Fn(&Handle) + Send + Sync + 'static,
+    {
+        PingLayer {
+            on_connect: Some(Arc::new(hook)),
+            ..self
+        }
+    }
+
+    /// Returns the layer's settings. A peer that complained may be pinged less often:
+    /// [`Handle::config`] has a connection's own.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    pub(super) fn registry(&self) -> &Arc<Registry> {
+        &self.shared.registry
+    }
+
+    fn wrap<T>(&self, io: T, target: Target) -> PingIo<T> {
+        let shared = &self.shared;
+        let config = shared.policing.config_for(target, &shared.config);
+        let complaints = Complaints::to(&shared.policing, target);
+        let io = PingIo::made(io, config, complaints, shared.registry.open());
+        if let Some(hook) = &self.on_connect {
+            hook(&io.handle());
+        }
+        io
+    }
+}
+
+impl<C> Layer<C> for PingLayer {
+    type Service = PingConnector<C>;
+
+    fn layer(&self, connector: C) -> PingConnector<C> {
+        PingConnector {
+            connector,
+            layer: self.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for PingLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PingLayer")
+            .field("config", &self.shared.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A connector whose connections are [`PingIo`]s. Made by [`PingLayer`].
+///
+/// The time that connecting takes is not limited: put a `Timeout` around the inner connector.
+#[derive(Clone, Debug)]
+pub struct PingConnector<C> {
+    connector: C,
+    layer: PingLayer,
+}
+
+impl<C> PingConnector<C> {
+    /// Returns a reference to the inner connector.
+    pub fn get_ref(&self) -> &C {
+        &self.connector
+    }
+
+    /// Returns a mutable reference to the inner connector.
+    pub fn get_mut(&mut self) -> &mut C {
+        &mut self.connector
+    }
+
+    /// Returns the inner connector.
+    pub fn into_inner(self) -> C {
+        self.connector
+    }
+}
+
+/// Peers are told apart by `target`'s hash: one that complains about pings is pinged less often on
+/// the next connection, and the others as before.
+impl<C, T> Service<T> for PingConnector<C>
+where
+    C: Service<T>,
+    T: Hash,
+{
+    type Response = PingIo<C::Response>;
+    type Error = C::Error;
+    type Future = PingFuture<C::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
+        self.connector.poll_ready(cx)
+    }
+
+    fn call(&mut self, target: T) -> PingFuture<C::Future> {
+        PingFuture {
+            target: Target::of(&target),
+            connecting: self.connector.call(target),
+            layer: self.layer.clone(),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of a [`PingConnector`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless polled"]
+    pub struct PingFuture<F> {
+        #[pin]
+        connecting: F,
+        layer: PingLayer,
+        target: Target,
+    }
+}
+
+impl<F, T, E> Future for PingFuture<F>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    type Output = Result<PingIo<T>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let io = ready!(this.connecting.poll(cx))?;
+        Poll::Ready(Ok(this.layer.wrap(io, *this.target)))
+    }
+}

@@ -1,0 +1,171 @@
+//! What one IO tells its link, and is told.
+
+use std::{
+    fmt,
+    hash::{BuildHasher, RandomState},
+    io,
+    sync::Arc,
+};
+
+use super::{goaway::GoAway, policing::Complaints, registry::Entry, streams::Streams};
+use crate::{
+    error::{Cause, Failure, HeartbeatError, Stage},
+    handle::Handle,
+    link::{InFlight, Link, Users},
+};
+
+/// One IO as its link's only user. Its drop ends the connection.
+pub(super) struct Watched {
+    users: Arc<Users>,
+    /// All its streams in flight are one request.
+    busy: Option<InFlight>,
+    is_foreign: bool,
+    /// The newest that says that something is wrong.
+    go_away: Option<GoAway>,
+    complaints: Complaints,
+    entry: Entry,
+}
+
+impl Watched {
+    pub(super) fn new(link: Arc<Link>, complaints: Complaints, entry: Entry) -> Watched {
+        Watched {
+            users: Users::new(link),
+            busy: None,
+            is_foreign: false,
+            go_away: None,
+            complaints,
+            entry,
+        }
+    }
+
+    fn link(&self) -> &Arc<Link> {
+        &self.users.link
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(self.link()))
+    }
+
+    /// Hard to guess, and another one for each connection.
+    pub(super) fn random(&self) -> u64 {
+        RandomState::new().hash_one(self.entry.id())
+    }
+
+    /// Why nothing more is read or written: an end that the bytes themselves don't tell.
+    #[inline]
+    pub(super) fn verdict(&mut self) -> Option<io::Error> {
+        let cause = self.link().ended().cloned()?;
+        self.verdict_of(&cause)
+    }
+
+    #[cold]
+    fn verdict_of(&mut self, cause: &Arc<Cause>) -> Option<io::Error> {
+        let kind = match cause.failure {
+            // The IO says so itself, after whatever came before.
+            Failure::Transport | Failure::TooManyPings => return None,
+            Failure::Closed => io::ErrorKind::ConnectionAborted,
+            _ => io::ErrorKind::TimedOut,
+        };
+        let stage = match self.busy {
+            Some(_) => Stage::AwaitingResponse,
+            None => Stage::NotSent,
+        };
+        self.entry.end(cause);
+        let error = HeartbeatError::shared(Arc::clone(cause), stage);
+        Some(io::Error::new(kind, self.entry.signed(error)))
+    }
+
+    #[inline]
+    pub(super) fn heard(&self) {
+        self.link().heard();
+    }
+
+    pub(super) fn wake_driver(&self) {
+        self.link().wake_driver();
+    }
+
+    /// Whether requests are in flight follows the streams.
+    #[inline]
+    pub(super) fn follow(&mut self, streams: &Streams) {
+        let is_busy = self.is_foreign || !streams.is_empty();
+        if is_busy != self.busy.is_some() {
+            self.busy = is_busy.then(|| self.users.enter());
+            if is_busy {
+                self.link().used();
+            }
+        }
+    }
+
+    /// `true` the first time. Of bytes that are not HTTP/2 nobody knows what is in flight, so they
+    /// always count as in use.
+    pub(super) fn turn_foreign(&mut self) -> bool {
+        let is_first = !self.is_foreign;
+        self.is_foreign = true;
+        if is_first {
+            // So that the driver finds out.
+            self.link().want_ping();
+        }
+        is_first
+    }
+
+    /// The peer leaves.
+    pub(super) fn take_leave(&mut self, go_away: GoAway) {
+        if go_away.is_about_pings() && self.link().pings() > 0 {
+            self.complaints.file(self.link().config());
+            let cause = Cause {
+                source: Some(Arc::new(go_away)),
+                ..Cause::new(Failure::TooManyPings)
+            };
+            // The calls that it ends come to know at once.
+            self.entry.end(&Arc::new(cause.clone()));
+            self.link().leave(cause);
+        } else if go_away.code() != 0 {
+            self.go_away = Some(go_away);
+        }
+    }
+
+    /// The peer has closed its side.
+    pub(super) fn finished(&mut self) {
+        let go_away = self.go_away.take();
+        self.transport_ended(Cause {
+            source: go_away.map(|go_away| Arc::new(go_away) as _),
+            ..Cause::new(Failure::Transport)
+        });
+    }
+
+    /// The IO failed. Its user is told so by the IO itself.
+    pub(super) fn broke(&self, error: &io::Error) {
+        // It is not `Clone`; this is what h2 keeps of it, too.
+        let copy = io::Error::new(error.kind(), error.to_string());
+        self.transport_ended(Cause {
+            source: Some(Arc::new(copy)),
+            ..Cause::new(Failure::Transport)
+        });
+    }
+
+    fn transport_ended(&self, cause: Cause) {
+        let link = self.link();
+        if link.ended().is_some() {
+            return;
+        }
+        if link.is_leaving_by_itself() {
+            link.end_departed();
+        } else {
+            link.end(cause);
+        }
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.transport_ended(Cause::new(Failure::Closed));
+    }
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("link", self.link())
+            .finish_non_exhaustive()
+    }
+}
