@@ -218,7 +218,7 @@ impl HeartbeatError {
         HeartbeatError { cause, stage }
     }
 
-    #[cfg(feature = "hyper")]
+    #[cfg(any(feature = "h2-io", feature = "hyper"))]
     pub(crate) fn at(self, stage: Stage) -> Self {
         HeartbeatError { stage, ..self }
     }

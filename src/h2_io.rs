@@ -1,4 +1,5 @@
 //! HTTP/2 PINGs, written at the IO.
+mod attribution;
 mod core;
 mod frames;
 mod goaway;
@@ -12,6 +13,7 @@ mod slot;
 mod streams;
 mod watched;
 
+pub use attribution::{Attribution, AttributionBody, AttributionFuture, AttributionLayer};
 pub use goaway::GoAway;
 pub use layer::{PingConnector, PingFuture, PingLayer};
 pub use ping_io::PingIo;

@@ -110,9 +110,9 @@ mod driver;
 mod error;
 mod fleet;
 mod future;
-mod handle;
 #[cfg(feature = "h2-io")]
 pub mod h2_io;
+mod handle;
 #[cfg(feature = "http")]
 pub mod http;
 mod hub;

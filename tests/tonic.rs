@@ -10,6 +10,9 @@
 
 #[path = "tonic/channel.rs"]
 mod channel;
+#[cfg(feature = "h2-io")]
+#[path = "tonic/channel_ping.rs"]
+mod channel_ping;
 #[path = "tonic/frozen.rs"]
 mod frozen;
 #[path = "tonic/health.rs"]

@@ -96,7 +96,12 @@ impl Wake for Alarm {
 }
 
 impl Core {
-    pub(super) fn new(role: Role, watched: Watched, driver: SharedDriver<Slot>, slot: Slot) -> Core {
+    pub(super) fn new(
+        role: Role,
+        watched: Watched,
+        driver: SharedDriver<Slot>,
+        slot: Slot,
+    ) -> Core {
         let alarm = Arc::new(Alarm {
             // The driver has yet to begin.
             rings: AtomicBool::new(true),
@@ -224,11 +229,7 @@ impl Core {
     }
 
     /// Polls the IO for the writer; while a ping waits for it as well, for both lanes.
-    fn as_writer<R>(
-        &self,
-        cx: &mut Context<'_>,
-        poll: impl FnOnce(&mut Context<'_>) -> R,
-    ) -> R {
+    fn as_writer<R>(&self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         match self.ping {
             Some(_) => poll(&mut Context::from_waker(&self.waker)),
             None => poll(cx),
@@ -379,7 +380,8 @@ impl Core {
                 continue;
             }
             let before = buffer.filled().len();
-            ready!(Pin::new(&mut *io).poll_read(cx, buffer)).inspect_err(|e| self.watched.broke(e))?;
+            ready!(Pin::new(&mut *io).poll_read(cx, buffer))
+                .inspect_err(|e| self.watched.broke(e))?;
             let after = buffer.filled().len();
             if after == before {
                 self.watched.finished();

@@ -174,14 +174,18 @@ impl Inbound {
 
 /// Whether a frame that begins so may be a PING with the ACK flag.
 fn is_like_pong(bytes: &[u8]) -> bool {
-    bytes.iter().take(HEAD_LENGTH).enumerate().all(|(i, byte)| match i {
-        2 => *byte == 8,
-        3 => *byte == kind::PING,
-        4 => byte & flag::ACK != 0,
-        // The first bit of a stream is reserved.
-        5 => byte & 0x7f == 0,
-        _ => *byte == 0,
-    })
+    bytes
+        .iter()
+        .take(HEAD_LENGTH)
+        .enumerate()
+        .all(|(i, byte)| match i {
+            2 => *byte == 8,
+            3 => *byte == kind::PING,
+            4 => byte & flag::ACK != 0,
+            // The first bit of a stream is reserved.
+            5 => byte & 0x7f == 0,
+            _ => *byte == 0,
+        })
 }
 
 fn payload_of(bytes: &[u8]) -> Option<u64> {

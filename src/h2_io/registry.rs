@@ -70,6 +70,10 @@ impl Registry {
         mark: Mark,
         stage: Stage,
     ) -> Option<HeartbeatError> {
+        // As long as it was not made a text.
+        if let Some(end) = HeartbeatError::find(error) {
+            return Some(end.clone().at(stage));
+        }
         let signature = signature_in(error);
         let state = self.lock();
         let end = match signature {

@@ -61,12 +61,21 @@ impl Site {
         S: Clone + Send + 'static,
         S::Future: Send,
     {
+        Site::serve_with(Server::builder(), service)
+    }
+
+    fn serve_with<S>(mut server: Server, service: S) -> Site
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send,
+    {
         let (sockets, accepted) = mpsc::unbounded_channel();
         let incoming = unfold(accepted, |mut accepted| async move {
             let socket = accepted.recv().await?;
             Some((Ok::<_, io::Error>(socket), accepted))
         });
-        tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
+        tokio::spawn(server.serve_with_incoming(service, incoming));
         Site {
             frozen: watch::Sender::new(false),
             sockets,
@@ -89,6 +98,24 @@ impl Site {
             }
         });
         (Site::serve(BoxCloneService::new(service)), reporter)
+    }
+
+    /// A health service that takes its time, for so many calls at once.
+    #[cfg(feature = "h2-io")]
+    pub(crate) fn slow(time: Duration, streams: u32) -> (Site, HealthReporter) {
+        let (reporter, health) = health_reporter();
+        let service = service_fn(move |request: Request<Body>| {
+            let health = health.clone();
+            async move {
+                tokio::time::sleep(time).await;
+                health.oneshot(request).await
+            }
+        });
+        let server = Server::builder().max_concurrent_streams(streams);
+        (
+            Site::serve_with(server, BoxCloneService::new(service)),
+            reporter,
+        )
     }
 
     pub(crate) fn connect(&self) -> DuplexStream {
