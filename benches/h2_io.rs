@@ -103,7 +103,12 @@ async fn throughput() -> Result<(), BoxError> {
 }
 
 /// Requests a second, or MiB of bodies that are longer than one.
-async fn rate(client: &Client, streams: usize, path: &str, time: Duration) -> Result<f64, BoxError> {
+async fn rate(
+    client: &Client,
+    streams: usize,
+    path: &str,
+    time: Duration,
+) -> Result<f64, BoxError> {
     let start = Instant::now();
     let tasks: Vec<_> = (0..streams)
         .map(|_| {

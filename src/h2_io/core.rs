@@ -84,6 +84,13 @@ struct Alarm {
     lanes: Lanes,
 }
 
+impl Alarm {
+    /// Turns it off as well. Nearly always it is off, and a look is cheaper.
+    fn is_ringing(&self) -> bool {
+        self.rings.load(Ordering::Acquire) && self.rings.swap(false, Ordering::AcqRel)
+    }
+}
+
 impl Wake for Alarm {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
@@ -272,25 +279,34 @@ impl Core {
     }
 
     /// Does what the alarm rang for.
+    #[inline]
     fn attend<T>(&mut self, io: &mut T, lane: Lane)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        while self.alarm.rings.swap(false, Ordering::AcqRel) {
-            // Nobody may be reading, and a pong lie there.
-            if lane == Lane::Write && self.slot.is_sent() {
-                self.read_ahead(io);
-            }
-            let mut cx = Context::from_waker(&self.waker);
-            if let Some(driver) = &mut self.driver
-                && Pin::new(driver).poll(&mut cx).is_ready()
-            {
-                self.driver = None;
-                // The other lane has a verdict to hear.
-                self.alarm.lanes.wake();
-            }
-            self.pump(io);
+        while self.alarm.is_ringing() {
+            self.attend_once(io, lane);
         }
+    }
+
+    #[cold]
+    fn attend_once<T>(&mut self, io: &mut T, lane: Lane)
+    where
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        // Nobody may be reading, and a pong lie there.
+        if lane == Lane::Write && self.slot.is_sent() {
+            self.read_ahead(io);
+        }
+        let mut cx = Context::from_waker(&self.waker);
+        if let Some(driver) = &mut self.driver
+            && Pin::new(driver).poll(&mut cx).is_ready()
+        {
+            self.driver = None;
+            // The other lane has a verdict to hear.
+            self.alarm.lanes.wake();
+        }
+        self.pump(io);
     }
 
     /// Brings a ping out as far as it goes.
@@ -397,6 +413,7 @@ impl Core {
     }
 
     /// Reads on behind what is held back, and not beyond the pong that it may be.
+    #[cold]
     fn read_held<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         T: AsyncRead + Unpin,

@@ -129,6 +129,7 @@ impl Frames {
     }
 
     /// Goes on to the next part in `bytes`, of which there is one at least.
+    #[inline]
     pub(super) fn step(&mut self, bytes: &[u8]) -> Step {
         match &mut self.place {
             Place::Preface { matched } => {
@@ -149,15 +150,22 @@ impl Frames {
                 bytes: head,
                 filled,
             } => {
-                let length = bytes.len().min(HEAD_LENGTH - *filled);
-                head[*filled..*filled + length].copy_from_slice(&bytes[..length]);
-                *filled += length;
-                if *filled < HEAD_LENGTH {
-                    return Step {
-                        length,
-                        part: Part::Other,
-                    };
-                }
+                // Nearly always it comes at once.
+                let (head, length) = match bytes.first_chunk() {
+                    Some(whole) if *filled == 0 => (whole, HEAD_LENGTH),
+                    Some(_) | None => {
+                        let length = bytes.len().min(HEAD_LENGTH - *filled);
+                        head[*filled..*filled + length].copy_from_slice(&bytes[..length]);
+                        *filled += length;
+                        if *filled < HEAD_LENGTH {
+                            return Step {
+                                length,
+                                part: Part::Other,
+                            };
+                        }
+                        (&*head, length)
+                    }
+                };
                 let head = Head::parse(*head);
                 if self.first && !head.opens() {
                     return self.turn_foreign(bytes);

@@ -48,7 +48,8 @@ pin_project! {
         // Dropped first: when the connection has ended, its IO is closed already.
         #[pin]
         inner: T,
-        core: Core,
+        // hyper makes each request's task large enough for the connection.
+        core: Box<Core>,
     }
 }
 
@@ -89,7 +90,7 @@ impl<T> PingIo<T> {
         let watched = Watched::new(link, complaints, entry);
         PingIo {
             inner: io,
-            core: Core::new(role, watched, driver, slot),
+            core: Box::new(Core::new(role, watched, driver, slot)),
         }
     }
 

@@ -1,7 +1,5 @@
 //! The requests of an HTTP/2 connection, as its frames tell.
 
-use std::collections::HashMap;
-
 use super::{
     Role,
     frames::{Head, flag, kind},
@@ -12,8 +10,9 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Streams {
     role: Role,
-    open: HashMap<u32, Open>,
-    /// The newest; ids only grow (RFC 9113, section 5.1.1).
+    /// From the oldest to the newest. There are few at once, and most come and go in this order.
+    open: Vec<(u32, Open)>,
+    /// Ids only grow (RFC 9113, section 5.1.1).
     newest: u32,
 }
 
@@ -28,7 +27,7 @@ impl Streams {
     pub(super) fn new(role: Role) -> Streams {
         Streams {
             role,
-            open: HashMap::new(),
+            open: Vec::new(),
             newest: 0,
         }
     }
@@ -45,40 +44,37 @@ impl Streams {
             && head.stream > self.newest;
         if opens {
             self.newest = head.stream;
-            self.open.insert(head.stream, Open::Both);
+            self.open.push((head.stream, Open::Both));
         }
     }
 
     /// A frame went by to its end.
     pub(super) fn end(&mut self, sent_by: Role, head: &Head) {
-        let ends = match head.kind {
-            kind::RST_STREAM => {
-                self.open.remove(&head.stream);
-                return;
-            }
-            kind::DATA | kind::HEADERS => head.has(flag::END_STREAM),
-            _ => false,
-        };
-        if !ends {
+        let is_reset = head.kind == kind::RST_STREAM;
+        let ends = matches!(head.kind, kind::DATA | kind::HEADERS) && head.has(flag::END_STREAM);
+        if !is_reset && !ends {
             return;
         }
-        match self.open.get_mut(&head.stream) {
-            Some(open @ Open::Both) => {
+        let Ok(place) = self.open.binary_search_by_key(&head.stream, |open| open.0) else {
+            return;
+        };
+        match &mut self.open[place].1 {
+            open @ Open::Both if !is_reset => {
                 *open = Open::One {
                     sent_by: sent_by.other(),
                 };
             }
-            Some(Open::One { sent_by: last }) if *last == sent_by => {
-                self.open.remove(&head.stream);
+            Open::One { sent_by: last } if !is_reset && *last != sent_by => {}
+            Open::Both | Open::One { .. } => {
+                self.open.remove(place);
             }
-            Some(Open::One { .. }) | None => {}
         }
     }
 
     /// The server said which of them it took at most.
     pub(super) fn go_away(&mut self, last_stream_id: u32) {
         if self.role == Role::Client {
-            self.open.retain(|id, _| *id <= last_stream_id);
+            self.open.retain(|(id, _)| *id <= last_stream_id);
         }
     }
 }
