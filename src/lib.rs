@@ -86,6 +86,7 @@
 //! | `ping`, `pong` | trace | `rtt` of the pong |
 //! | `ping missed` | warn | `missed`, `max_missed` |
 //! | `connection is suspect` | debug | |
+//! | `peer cannot be pinged`: pings stop, idle and quiet limits go on | warn | `source` |
 //! | `connection is dead` | warn | `failure`, `waited`, `missed`, `quiet_for`, `smoothed_rtt`, `source` |
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
 //! | `hook panicked` | error | `message` |
