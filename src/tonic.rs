@@ -41,6 +41,9 @@
 //! # fn main() {}
 //! ```
 //!
+//! The server needs a health service. One without answers UNIMPLEMENTED, and is no longer pinged, unless that
+//! answer is [accepted](HealthSource::accept_unimplemented) as a pong.
+//!
 //! # On a `Channel`
 //!
 //! A `Channel` of tonic's is a virtual connection: it reconnects below. A heartbeat around it
