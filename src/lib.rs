@@ -75,6 +75,8 @@
 //! - `client-legacy`: the same below hyper-util's legacy `Client`; implies `io` and `hyper`.
 //! - `tonic`: a gRPC health check as a ping, and the heartbeat's errors typed in a `tonic::Status` (the
 //!   `tonic` module).
+//! - `tonic-channel`: a `MakeService` of tonic's own channels (`tonic::ConnectChannel`); implies `tonic`
+//!   and `hyper`.
 //!
 //! # Tracing
 //!
@@ -147,6 +149,6 @@ pub use rtt::Rtt;
 pub use service::Heartbeat;
 pub use share::{Share, ShareFuture, ShareLayer};
 
-#[cfg(all(doctest, feature = "client-legacy", feature = "tonic"))]
+#[cfg(all(doctest, feature = "client-legacy", feature = "tonic-channel"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

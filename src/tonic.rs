@@ -48,8 +48,8 @@
 //!
 //! A `Channel` of tonic's is a virtual connection: it reconnects below. A heartbeat around it
 //! notices a vanished peer and fails what is in flight, but cannot make the channel reconnect; once dead
-//! it stays so. Below tower's `Reconnect`, a `MakeService` of connected channels gives each heartbeat a
-//! channel of its own: `service_fn(|endpoint: Endpoint| ..)` that layers `endpoint.connect().await?`.
+//! it stays so. Below tower's `Reconnect`, `ConnectChannel` (feature `tonic-channel`) gives each heartbeat
+//! a channel of its own, and closes it at the end.
 //!
 //! Leave the keep-alive of the `Endpoint` off, or let its interval and timeout together exceed
 //! [`worst_case_detection`](crate::Config::worst_case_detection). If it is the first to notice, what is in flight fails with an
@@ -61,9 +61,15 @@
 //! that is a request can wait there, unseen, and slow requests can make it a false miss. Leave the
 //! peer's limit some room.
 
+#[cfg(feature = "tonic-channel")]
+mod connect;
 mod health;
 mod message;
 mod status;
+#[cfg(feature = "tonic-channel")]
+mod tasks;
 
+#[cfg(feature = "tonic-channel")]
+pub use connect::ConnectChannel;
 pub use health::{HealthError, HealthPing, HealthPong, HealthSource, health};
 pub use status::{StatusBody, StatusFuture, StatusLayer, StatusService};

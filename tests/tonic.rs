@@ -10,10 +10,16 @@
 
 #[path = "tonic/channel.rs"]
 mod channel;
+#[cfg(feature = "tonic-channel")]
+#[path = "tonic/connect.rs"]
+mod connect;
 #[path = "tonic/frozen.rs"]
 mod frozen;
 #[path = "tonic/health.rs"]
 mod health;
+#[cfg(feature = "tonic-channel")]
+#[path = "tonic/sockets.rs"]
+mod sockets;
 #[path = "tonic/stack.rs"]
 mod stack;
 #[path = "tonic/statuses.rs"]
