@@ -52,8 +52,9 @@
 //! a channel of its own, and closes it at the end.
 //!
 //! Leave the keep-alive of the `Endpoint` off, or let its interval and timeout together exceed
-//! [`worst_case_detection`](crate::Config::worst_case_detection). If it is the first to notice, what is in flight fails with an
-//! error of the transport, and the channel reconnects below the heartbeat.
+//! [`worst_case_detection`](crate::Config::worst_case_detection). If it is the first to notice, what is in flight fails with
+//! tonic's own error, in which no [`HeartbeatError`](crate::HeartbeatError) is found: a call with `Unavailable`, a stream with `Unknown`.
+//! The channel then reconnects below the heartbeat, which lives on, unless a ping was out: that one has failed as well, and ends it.
 //!
 //! # Queues below the ping
 //!

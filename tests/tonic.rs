@@ -18,6 +18,9 @@ mod frozen;
 #[path = "tonic/health.rs"]
 mod health;
 #[cfg(feature = "tonic-channel")]
+#[path = "tonic/keep_alive.rs"]
+mod keep_alive;
+#[cfg(feature = "tonic-channel")]
 #[path = "tonic/sockets.rs"]
 mod sockets;
 #[path = "tonic/stack.rs"]
