@@ -88,6 +88,8 @@ impl Config {
     /// ping only: a request on a connection that pings only when it is not busy is bounded by
     /// `quiet_timeout` alone.
     ///
+    /// It says nothing of a peer that cannot be pinged ([`Handle::can_ping`](crate::Handle::can_ping)).
+    ///
     /// The bound holds while this process runs (a pause of its own comes on top, and so does the
     /// fresh chance of one pong wait that follows a pause over `max_local_pause`), and to the
     /// resolution of the runtime's timer.

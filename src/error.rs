@@ -114,7 +114,9 @@ pub enum Failure {
     /// The connection was closed on this side: by [`Handle::close`](crate::Handle::close), or
     /// because its last user was dropped.
     Closed,
-    /// The connection has no way to ping its peer. Only an answer to
+    /// The connection has no way to ping its peer: its source has none
+    /// ([`ping::none`](crate::ping::none), say), or a ping said so
+    /// ([`PingError::unsupported`](crate::ping::PingError::unsupported)). Only an answer to
     /// [`Handle::ping_now`](crate::Handle::ping_now); it ends no connection.
     Unsupported,
 }

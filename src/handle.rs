@@ -131,6 +131,17 @@ impl Handle {
         in_flight(&self.link)
     }
 
+    /// Returns whether there is a way to ping the peer: `false` from the beginning where the source
+    /// of pings has none for this connection, and from the moment on at which a ping said so
+    /// ([`PingError::unsupported`](crate::ping::PingError::unsupported)).
+    ///
+    /// Without pings only `idle_timeout` and `quiet_timeout` watch the connection: a peer that vanishes
+    /// while neither runs is not noticed.
+    #[must_use]
+    pub fn can_ping(&self) -> bool {
+        self.link.can_ping()
+    }
+
     /// Returns how many pings went out.
     #[must_use]
     pub fn pings(&self) -> u64 {
@@ -167,14 +178,15 @@ impl Handle {
     /// # Errors
     ///
     /// Why the connection ended, if it does so before the pong;
-    /// [`Failure::Unsupported`] if it has no way to ping.
+    /// [`Failure::Unsupported`] if it has no way to ping, or this ping shows that it has none.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future doesn't call the ping off.
     pub async fn ping_now(&self) -> Result<Duration, HeartbeatError> {
+        let unsupported = || HeartbeatError::new(Failure::Unsupported, Stage::NotSent);
         if !self.link.can_ping() {
-            return Err(HeartbeatError::new(Failure::Unsupported, Stage::NotSent));
+            return Err(unsupported());
         }
         let before = self.link.pongs();
         self.link.want_ping();
@@ -186,6 +198,7 @@ impl Handle {
                 match link.rtt() {
                     Some(rtt) if answered => Some(Ok(rtt.last())),
                     Some(_) | None if link.status() >= status::LEAVING => Some(Err(link.refusal())),
+                    Some(_) | None if !link.can_ping() => Some(Err(unsupported())),
                     Some(_) | None => None,
                 }
             })

@@ -233,6 +233,12 @@ impl<P, C> HeartbeatLayer<P, C> {
         self.fleets.spawner.spawn(task);
     }
 
+    /// What runs the drivers.
+    #[cfg(feature = "tonic-channel")]
+    pub(crate) fn spawner(&self) -> Spawner {
+        self.fleets.spawner.clone()
+    }
+
     fn attach<S>(&self, inner: &S, hub: Arc<Hub>) -> (Arc<Link>, Option<P::Ping>)
     where
         P: PingSource<S>,

@@ -75,6 +75,8 @@
 //! - `client-legacy`: the same below hyper-util's legacy `Client`; implies `io` and `hyper`.
 //! - `tonic`: a gRPC health check as a ping, and the heartbeat's errors typed in a `tonic::Status` (the
 //!   `tonic` module).
+//! - `tonic-channel`: a `MakeService` of tonic's own channels (`tonic::ConnectChannel`); implies `tonic`
+//!   and `hyper`.
 //!
 //! # Tracing
 //!
@@ -86,6 +88,7 @@
 //! | `ping`, `pong` | trace | `rtt` of the pong |
 //! | `ping missed` | warn | `missed`, `max_missed` |
 //! | `connection is suspect` | debug | |
+//! | `peer cannot be pinged`: pings stop, idle and quiet limits go on | warn | `source` |
 //! | `connection is dead` | warn | `failure`, `waited`, `missed`, `quiet_for`, `smoothed_rtt`, `source` |
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
 //! | `hook panicked` | error | `message` |
@@ -150,6 +153,6 @@ pub use rtt::Rtt;
 pub use service::Heartbeat;
 pub use share::{Share, ShareFuture, ShareLayer};
 
-#[cfg(all(doctest, feature = "client-legacy", feature = "tonic"))]
+#[cfg(all(doctest, feature = "client-legacy", feature = "tonic-channel"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -223,6 +223,12 @@ impl Link {
         self.bits.has(CAN_PING)
     }
 
+    /// It cannot be pinged any more: whoever waits for a pong waits in vain.
+    pub(crate) fn lose_pings(&self) {
+        self.bits.set(CAN_PING, false);
+        self.wake_waiters();
+    }
+
     pub(crate) fn is_suspect(&self) -> bool {
         self.bits.has(SUSPECT)
     }

@@ -24,6 +24,8 @@
 //! | `Waiting` | window over, not the last | `Waiting`, one more miss and window | `Missed` |
 //! | `Waiting` | last window over | `Ended` | `LookAgain`, then `End(PongTimeout)` |
 //! | `Waiting` | local fault, last window over | `Waiting`, one more window: once a ping | |
+//! | `Waiting` | ping unsupported | `Resting`, never due again, after what `heard` does | |
+//! | `Resting`, `Sending`, `CallingOff` | ping unsupported | `Resting`, never due again | |
 //! | any but `Ended` | ping failed | `Ended` | `End(PingFailed)` |
 //!
 //! Beside it, in every state but `Ended`:
@@ -35,6 +37,7 @@
 //! | heard, pong | standing `Well`, after what it was | `Standing` |
 //! | busy and quiet for `quiet_timeout` | `Ended` | `LookAgain`, then `End(ReadTimeout)` |
 //! | idle for `idle_timeout` | standing `Leaving` (for good), then `Ended` once idle | `Standing`, `LookAgain`, `End(IdleTimeout)` |
+//! | ping unsupported | no ping, no suspicion and no verification from here on; `Well` again, after what it was | `Standing` |
 //! | local pause | the running window, ready wait or quiet limit ends no earlier than `pong_timeout` from now; each once | |
 //!
 //! # Ties
@@ -296,6 +299,15 @@ impl Liveness {
             failure: Failure::PingFailed,
             since,
         }))
+    }
+
+    /// The peer cannot be pinged. Where a ping is out, its answer said so: a sign of life.
+    pub(crate) fn on_ping_unsupported(&mut self, now: Moment) {
+        let now = self.clamp(now);
+        if let State::Waiting { .. } = self.state {
+            self.hear(now);
+        }
+        self.lose_pings();
     }
 
     /// No ping can be made any more.

@@ -55,13 +55,15 @@ pub trait Ping {
     /// # Errors
     ///
     /// If no ping can ever go out again. The connection ends with
-    /// [`Failure::PingFailed`](crate::Failure::PingFailed).
+    /// [`Failure::PingFailed`](crate::Failure::PingFailed), but for a [`PingError::unsupported`], with
+    /// which it goes on without pings.
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>>;
 
     /// Sends the ping. The pong wait begins when the returned future has first been polled.
     ///
     /// An error of the future ends the connection with
-    /// [`Failure::PingFailed`](crate::Failure::PingFailed).
+    /// [`Failure::PingFailed`](crate::Failure::PingFailed), but for a [`PingError::unsupported`], with
+    /// which it goes on without pings.
     fn ping(&mut self) -> Self::Pong;
 
     /// Gives up the ping that is not out yet, and whatever `poll_ready` acquired for it.
@@ -85,13 +87,17 @@ pub trait PingSource<S> {
     fn attach(&self, service: &S) -> Option<Self::Ping>;
 }
 
-/// Why a ping, or its answer, was no sign of life.
+/// Why a ping, or its answer, was no pong.
+///
+/// It ends the connection with [`Failure::PingFailed`](crate::Failure::PingFailed), unless it is
+/// [`unsupported`](PingError::unsupported).
 ///
 /// Anything that converts into a [`BoxError`] converts into it; for that it is not an
 /// [`Error`](std::error::Error) itself.
 #[derive(Clone)]
 pub struct PingError {
     source: Arc<dyn StdError + Send + Sync>,
+    unsupported: bool,
 }
 
 impl PingError {
@@ -100,13 +106,45 @@ impl PingError {
     pub fn new(source: impl Into<BoxError>) -> Self {
         PingError {
             source: Arc::from(source.into()),
+            unsupported: false,
         }
     }
 
-    /// PLACEHOLDER until the other work is merged.
+    /// Creates an error that says that this peer cannot be pinged, because of `source`.
+    ///
+    /// It ends no connection. Pings stop for good, `idle_timeout` and `quiet_timeout` go on, calls that
+    /// waited for a pong are let through, and a `tracing` event says so (`peer cannot be pinged`); so do
+    /// [`Handle::can_ping`](crate::Handle::can_ping) and, to
+    /// [`Handle::ping_now`](crate::Handle::ping_now), [`Failure::Unsupported`](crate::Failure::Unsupported).
+    ///
+    /// As the outcome of a ping that went out it is the peer's answer, and a sign of life; as
+    /// that of [`Ping::poll_ready`] it is none.
+    ///
+    /// ```
+    /// use tower_heartbeat::{Config, HeartbeatLayer, ping::{self, PingError}};
+    ///
+    /// let ping = ping::request(|| "PING").check(|answer: String| async move {
+    ///     match answer.as_str() {
+    ///         "PONG" => Ok(()),
+    ///         "unknown command" => Err(PingError::unsupported("it has no PING")),
+    ///         _ => Err(PingError::new("not a PONG")),
+    ///     }
+    /// });
+    /// let layer = HeartbeatLayer::new(Config::default(), ping);
+    /// # let _: HeartbeatLayer<_> = layer;
+    /// ```
     #[must_use]
     pub fn unsupported(source: impl Into<BoxError>) -> Self {
-        PingError::new(source)
+        PingError {
+            unsupported: true,
+            ..PingError::new(source)
+        }
+    }
+
+    /// Returns whether it says that this peer cannot be pinged.
+    #[must_use]
+    pub fn is_unsupported(&self) -> bool {
+        self.unsupported
     }
 
     pub(crate) fn panicked(panic: &(dyn Any + Send)) -> Self {
@@ -131,7 +169,10 @@ where
 
 impl fmt::Debug for PingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PingError").field(&self.source).finish()
+        f.debug_struct("PingError")
+            .field("source", &self.source)
+            .field("unsupported", &self.unsupported)
+            .finish()
     }
 }
 

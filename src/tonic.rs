@@ -41,16 +41,20 @@
 //! # fn main() {}
 //! ```
 //!
+//! The server needs a health service. One without answers UNIMPLEMENTED, and is no longer pinged, unless that
+//! answer is [accepted](HealthSource::accept_unimplemented) as a pong.
+//!
 //! # On a `Channel`
 //!
 //! A `Channel` of tonic's is a virtual connection: it reconnects below. A heartbeat around it
 //! notices a vanished peer and fails what is in flight, but cannot make the channel reconnect; once dead
-//! it stays so. Below tower's `Reconnect`, a `MakeService` of connected channels gives each heartbeat a
-//! channel of its own: `service_fn(|endpoint: Endpoint| ..)` that layers `endpoint.connect().await?`.
+//! it stays so. Below tower's `Reconnect`, `ConnectChannel` (feature `tonic-channel`) gives each heartbeat
+//! a channel of its own, and closes it at the end.
 //!
 //! Leave the keep-alive of the `Endpoint` off, or let its interval and timeout together exceed
-//! [`worst_case_detection`](crate::Config::worst_case_detection). If it is the first to notice, what is in flight fails with an
-//! error of the transport, and the channel reconnects below the heartbeat.
+//! [`worst_case_detection`](crate::Config::worst_case_detection). If it is the first to notice, what is in flight fails with
+//! tonic's own error, in which no [`HeartbeatError`](crate::HeartbeatError) is found: a call with `Unavailable`, a stream with `Unknown`.
+//! The channel then reconnects below the heartbeat, which lives on, unless a ping was out: that one has failed as well, and ends it.
 //!
 //! # Queues below the ping
 //!
@@ -58,9 +62,15 @@
 //! that is a request can wait there, unseen, and slow requests can make it a false miss. Leave the
 //! peer's limit some room.
 
+#[cfg(feature = "tonic-channel")]
+mod connect;
 mod health;
 mod message;
 mod status;
+#[cfg(feature = "tonic-channel")]
+mod tasks;
 
+#[cfg(feature = "tonic-channel")]
+pub use connect::ConnectChannel;
 pub use health::{HealthError, HealthPing, HealthPong, HealthSource, health};
 pub use status::{StatusBody, StatusFuture, StatusLayer, StatusService};

@@ -1065,6 +1065,155 @@ async fn ping_now_waits_for_the_request_on_a_serial_transport() {
     assert!((5_000..=5_125).contains(&pings[0]), "{pings:?}");
 }
 
+// A peer that cannot be pinged
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_cannot_be_pinged_lives_on_and_is_asked_once() {
+    for ping_when in [PingWhen::Quiet, PingWhen::Always, PingWhen::WhileBusy] {
+        let config = classic().ping_when(ping_when);
+        let connection = Watched::with(config, unsupported());
+        let long = connection.start(Answer::After(ms(30_000)));
+        connection.at(999).await;
+        assert!(connection.handle.can_ping());
+        connection.at(1_001).await;
+        assert!(!connection.handle.can_ping());
+        // From here on it rests between its calls, and comes back from there.
+        for at in [40_000, 50_000] {
+            connection.at(at).await;
+            connection.call(Answer::AtOnce).await.expect("alive");
+        }
+        connection.at(60_000).await;
+        long.await.unwrap().expect("alive");
+        assert_eq!(connection.peer.pings(), [1_000]);
+        let handle = &connection.handle;
+        assert_eq!((handle.pings(), handle.pongs()), (1, 0));
+        assert_eq!((handle.rtt(), handle.state()), (None, State::Alive));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_the_peer_cannot_be_pinged_is_a_sign_of_life() {
+    let connection = Watched::with(classic(), unsupported());
+    connection.peer.answer_pings(Answer::After(ms(300)));
+    connection.at(1_299).await;
+    assert_eq!(connection.handle.state(), State::Suspect);
+    connection.at(1_301).await;
+    assert_eq!(connection.handle.state(), State::Alive);
+    assert_eq!(connection.handle.missed(), 0);
+    assert_eq!(connection.handle.last_heard() - connection.start, ms(1_300));
+
+    let unheard = Watched::with(classic(), ping::out_of_band(Unpingable));
+    unheard.at(1_001).await;
+    assert!(!unheard.handle.can_ping());
+    assert_eq!(unheard.handle.last_heard(), unheard.start, "nobody spoke");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_by_hand_that_waits_learns_that_the_peer_cannot_be_pinged() {
+    let connection = Watched::with(classic(), unsupported());
+    connection.peer.answer_pings(Answer::After(ms(30)));
+    let error = connection.ping_now().await.expect_err("no pong");
+    assert_eq!(connection.elapsed(), ms(30));
+    assert_eq!(error.failure(), Failure::Unsupported);
+    assert_eq!(error.stage(), Stage::NotSent);
+
+    let error = connection.ping_now().await.expect_err("no way");
+    assert_eq!(connection.elapsed(), ms(30), "known at once");
+    assert_eq!(error.failure(), Failure::Unsupported);
+    assert_eq!(connection.peer.pings(), [0]);
+    assert_eq!(connection.handle.failure(), None, "it ends nothing");
+
+    let unheard = Watched::with(classic(), ping::out_of_band(Unpingable));
+    let error = unheard.ping_now().await.expect_err("no way");
+    assert_eq!(unheard.elapsed(), ms(0));
+    assert_eq!(error.failure(), Failure::Unsupported);
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_held_back_for_a_pong_are_let_go_when_the_peer_cannot_be_pinged() {
+    let verified = classic().verify_after_idle(ms(500));
+    let connection = Watched::with(verified, unsupported());
+    connection.peer.answer_pings(Answer::After(ms(50)));
+    connection.at(700).await;
+    connection.call(Answer::AtOnce).await.expect("alive");
+    assert_eq!(connection.elapsed(), ms(750));
+    connection.at(5_000).await;
+    connection.call(Answer::AtOnce).await.expect("alive");
+    assert_eq!(connection.elapsed(), ms(5_000), "nothing to verify with");
+
+    let unheard = Watched::with(verified, ping::out_of_band(Unpingable));
+    unheard.at(700).await;
+    unheard.call(Answer::AtOnce).await.expect("let through");
+    assert_eq!(unheard.elapsed(), ms(700));
+
+    let suspected = Watched::with(classic().suspect_after(ms(1_500)), unsupported());
+    suspected.peer.answer_pings(Answer::After(ms(450)));
+    suspected.at(1_201).await;
+    assert!(!suspected.service.is_alive());
+    suspected.call(Answer::AtOnce).await.expect("alive");
+    assert_eq!(suspected.elapsed(), ms(1_450));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_and_quiet_limits_watch_a_peer_that_cannot_be_pinged() {
+    let limits = classic().idle_timeout(ms(3_000)).quiet_timeout(ms(4_000));
+    let connection = Watched::with(limits, unsupported());
+    assert_eq!(connection.death().await, (ms(3_000), Failure::IdleTimeout));
+
+    let connection = Watched::with(limits, unsupported());
+    let call = connection.start(Answer::Never);
+    assert_eq!(connection.death().await, (ms(5_000), Failure::ReadTimeout));
+    let error = call.await.unwrap().expect_err("dead");
+    let error = error.heartbeat().expect("the verdict");
+    assert_eq!(error.stage(), Stage::AwaitingResponse);
+    assert_eq!(connection.peer.pings(), [1_000], "and it was heard then");
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_that_stopped_hold_nothing_of_the_connection() {
+    let token = Arc::new(());
+    let held = Arc::clone(&token);
+    let pings = pings().check(move |()| {
+        let _held = &held;
+        async { Err(ping::PingError::unsupported("no such method")) }
+    });
+    let connection = Watched::with(classic(), pings);
+    assert_eq!(Arc::strong_count(&token), 2);
+    connection.at(1_001).await;
+    assert_eq!(Arc::strong_count(&token), 1);
+    assert_eq!(connection.handle.state(), State::Alive);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_says_that_it_cannot_be_pinged_is_not_missing() {
+    let wary = classic().local_fault_share(50).local_fault_connections(4);
+    let layer = HeartbeatLayer::new(wary.build().unwrap(), unsupported());
+    let peers = [(); 10].map(|()| Peer::new());
+    let services = peers
+        .each_ref()
+        .map(|peer| layer.layer(Connection::to(peer)));
+    let (dead, alive) = peers.split_at(4);
+    for peer in dead {
+        peer.answer_pings(Answer::Never);
+    }
+    for peer in alive {
+        peer.answer_pings(Answer::After(ms(590)));
+    }
+    let asked = services.each_ref().map(|service| {
+        let handle = service.handle();
+        tokio::spawn(async move { in_time(handle.ping_now()).await })
+    });
+    for (n, asked) in asked.into_iter().enumerate() {
+        let error = asked.await.unwrap().expect_err("no pong");
+        if n < dead.len() {
+            assert_eq!(error.failure(), Failure::PongTimeout);
+            assert_eq!(error.missed(), 3, "no window more for a fault here");
+        } else {
+            assert_eq!(error.failure(), Failure::Unsupported);
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_figures_of_a_handle_follow_the_connection() {
     let connection = Watched::new(classic());
@@ -1614,6 +1763,29 @@ async fn a_failed_ping_tells_its_reason_in_the_event() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn that_a_peer_cannot_be_pinged_is_told_once_with_the_reason() {
+    let events = Events::record();
+    let connection = Watched::with(classic(), unsupported());
+    connection.at(1_500).await;
+    assert!(connection.ping_now().await.is_err());
+    connection.call(Answer::AtOnce).await.expect("alive");
+    connection.at(60_000).await;
+    assert_eq!(
+        events.take(),
+        [
+            "TRACE heartbeat: ping",
+            "WARN heartbeat: peer cannot be pinged source=no such method",
+        ]
+    );
+    let _unheard = Watched::with(classic(), ping::out_of_band(Unpingable));
+    connection.at(120_000).await;
+    assert_eq!(
+        events.take(),
+        ["WARN heartbeat: peer cannot be pinged source=no pings on this transport"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_idle_close_is_no_warning() {
     let events = Events::record();
     let connection = Watched::new(classic().idle_timeout(ms(900)));
@@ -1662,6 +1834,12 @@ fn layer(config: ConfigBuilder) -> HeartbeatLayer<ping::RequestSource<fn() -> Re
 
 fn pings() -> ping::RequestSource<fn() -> Request> {
     ping::request(|| Request::Ping)
+}
+
+/// Pings to whose answer the peer says that it knows no such thing.
+fn unsupported()
+-> impl ping::PingSource<Connection, Ping = impl ping::Ping<Pong: Send> + Send + use<>> {
+    pings().check(|()| async { Err(ping::PingError::unsupported("no such method")) })
 }
 
 fn ms(ms: u64) -> Duration {
@@ -1993,6 +2171,23 @@ impl ping::Ping for LocalPing {
     fn ping(&mut self) -> Self::Pong {
         self.0.set(self.0.get() + 1);
         std::future::ready(Ok(()))
+    }
+}
+
+/// Finds out that there is no way to ping before anything is sent.
+#[derive(Clone)]
+struct Unpingable;
+
+impl ping::Ping for Unpingable {
+    type Pong = std::future::Ready<Result<(), ping::PingError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ping::PingError>> {
+        let reason = "no pings on this transport";
+        Poll::Ready(Err(ping::PingError::unsupported(reason)))
+    }
+
+    fn ping(&mut self) -> Self::Pong {
+        unreachable!("it is never ready")
     }
 }
 

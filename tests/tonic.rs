@@ -13,10 +13,19 @@ mod channel;
 #[cfg(feature = "h2-io")]
 #[path = "tonic/channel_ping.rs"]
 mod channel_ping;
+#[cfg(feature = "tonic-channel")]
+#[path = "tonic/connect.rs"]
+mod connect;
 #[path = "tonic/frozen.rs"]
 mod frozen;
 #[path = "tonic/health.rs"]
 mod health;
+#[cfg(feature = "tonic-channel")]
+#[path = "tonic/keep_alive.rs"]
+mod keep_alive;
+#[cfg(feature = "tonic-channel")]
+#[path = "tonic/sockets.rs"]
+mod sockets;
 #[path = "tonic/stack.rs"]
 mod stack;
 #[path = "tonic/statuses.rs"]

@@ -188,7 +188,7 @@ impl Watch {
         }
     }
 
-    /// `true` if the pong came.
+    /// `true` if the peer answered.
     fn poll_ping<G>(
         &mut self,
         link: &Link,
@@ -207,7 +207,7 @@ impl Watch {
                     link.count_ping();
                     tracing::trace!("ping");
                 }
-                Poll::Ready(Err(error)) => self.fail(error, link, now),
+                Poll::Ready(Err(error)) => self.fail(error, link, pinger, now),
                 Poll::Pending => {}
             }
         }
@@ -223,19 +223,32 @@ impl Watch {
                     link.wake_waiters();
                     return true;
                 }
-                Poll::Ready(Err(error)) => self.fail(error, link, now),
+                Poll::Ready(Err(error)) => {
+                    let answered = error.is_unsupported();
+                    self.fail(error, link, pinger, now);
+                    return answered;
+                }
                 Poll::Pending => {}
             }
         }
         false
     }
 
-    fn fail(&mut self, error: PingError, link: &Link, now: Moment) {
+    fn fail<G>(&mut self, error: PingError, link: &Link, pinger: &mut G, now: Moment)
+    where
+        G: Pinger,
+    {
         if link.is_leaving_by_itself() {
             // A transport that takes no more requests takes no pings either.
             return;
         }
-        if let Some(Action::End(ending)) = self.machine.on_ping_failed(now) {
+        if error.is_unsupported() {
+            self.phase = Phase::Resting;
+            self.machine.on_ping_unsupported(now);
+            pinger.lose();
+            tracing::warn!(source = %error, "peer cannot be pinged");
+            link.lose_pings();
+        } else if let Some(Action::End(ending)) = self.machine.on_ping_failed(now) {
             self.end(ending, link, Some(error));
         }
     }

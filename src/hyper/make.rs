@@ -19,7 +19,7 @@ pub struct MakeFuture<S> {
 }
 
 impl<S> MakeFuture<S> {
-    pub(super) fn new<F>(making: F) -> Self
+    pub(crate) fn new<F>(making: F) -> Self
     where
         F: Future<Output = Result<S, ConnectError>> + Send + 'static,
     {

@@ -15,6 +15,7 @@ mod sending;
 mod sim;
 mod spurious;
 mod standing;
+mod unsupported;
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,6 +31,13 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const PONG_TIMEOUT: Duration = Duration::from_secs(10);
 const READY_TIMEOUT: Duration = Duration::from_secs(5);
 const NANOSECOND: Duration = Duration::from_nanos(1);
+
+const MODES: [PingWhen; 4] = [
+    PingWhen::Always,
+    PingWhen::Quiet,
+    PingWhen::WhileBusy,
+    PingWhen::NotBusy,
+];
 
 /// 30 s, 10 s, three misses, and a ready wait that differs from the pong wait.
 fn settings() -> ConfigBuilder {

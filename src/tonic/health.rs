@@ -27,11 +27,21 @@ use crate::{
 
 /// Pings with `grpc.health.v1.Health/Check`, on a clone of the channel.
 ///
-/// Any answer with a `grpc-status` is a pong, since it proves the path to the peer: SERVING and
-/// NOT_SERVING, and just so NOT_FOUND, UNAUTHENTICATED, and the UNIMPLEMENTED of a server that has no
-/// health service. [`expect_serving`](HealthSource::expect_serving) is stricter. A reset of the ping's
+/// Any answer with a `grpc-status` proves the path to the peer and is a pong: SERVING and
+/// NOT_SERVING, and just so NOT_FOUND or UNAUTHENTICATED.
+/// [`expect_serving`](HealthSource::expect_serving) is stricter. A reset of the ping's
 /// stream by the peer is a pong as well. An answer that is not gRPC (a proxy's HTTP 502, say) ends the connection with
 /// [`Failure::PingFailed`](crate::Failure::PingFailed), its source a [`HealthError`].
+///
+/// # Servers without a health service
+///
+/// They answer UNIMPLEMENTED. That is a sign of life, but it says that this peer
+/// [cannot be pinged](PingError::unsupported): the connection goes on without pings, so that a peer
+/// that vanishes is noticed by `idle_timeout` and `quiet_timeout` alone. A warning says so (`peer cannot be
+/// pinged`), and [`Handle::can_ping`](crate::Handle::can_ping) is `false`. If that answer shall serve as
+/// the pong, say so with [`accept_unimplemented`](HealthSource::accept_unimplemented).
+///
+/// # Origin
 ///
 /// The request's URI is only a path, to which tonic's `Channel` adds the rest. Other services need
 /// [`origin`](HealthSource::origin).
@@ -48,7 +58,7 @@ pub fn health() -> HealthSource {
     HealthSource {
         uri: Uri::from_static(CHECK),
         request: encode(""),
-        expects_serving: false,
+        pongs: Pongs::Implemented,
     }
 }
 
@@ -59,7 +69,16 @@ const CHECK: &str = "/grpc.health.v1.Health/Check";
 pub struct HealthSource {
     uri: Uri,
     request: Bytes,
-    expects_serving: bool,
+    pongs: Pongs,
+}
+
+/// Which answers are pongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pongs {
+    /// All of a server that knows the question.
+    Implemented,
+    All,
+    Serving,
 }
 
 impl HealthSource {
@@ -85,12 +104,24 @@ impl HealthSource {
         self
     }
 
+    /// Takes UNIMPLEMENTED as a pong, too: a server that says that it has no health service has
+    /// answered. Useless with [`expect_serving`](HealthSource::expect_serving), which it leaves as strict.
+    ///
+    /// Default: UNIMPLEMENTED stops the pings (see [`health`]).
+    #[must_use]
+    pub fn accept_unimplemented(mut self) -> Self {
+        if self.pongs == Pongs::Implemented {
+            self.pongs = Pongs::All;
+        }
+        self
+    }
+
     /// Takes only SERVING as a pong. Any other answer ends the connection with
     /// [`Failure::PingFailed`](crate::Failure::PingFailed), its source a [`HealthError`]; the
     /// UNIMPLEMENTED of a server without a health service does so, too.
     #[must_use]
     pub fn expect_serving(mut self) -> Self {
-        self.expects_serving = true;
+        self.pongs = Pongs::Serving;
         self
     }
 }
@@ -144,7 +175,7 @@ where
             state: State::Asked {
                 response: self.service.call(request),
             },
-            expects_serving: self.source.expects_serving,
+            pongs: self.source.pongs,
         }
     }
 
@@ -166,7 +197,7 @@ pin_project! {
     pub struct HealthPong<F, B> {
         #[pin]
         state: State<F, B>,
-        expects_serving: bool,
+        pongs: Pongs,
     }
 }
 
@@ -203,13 +234,13 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
-        let strict = *this.expects_serving;
+        let pongs = *this.pongs;
         loop {
             match this.state.as_mut().project() {
                 StateProjection::Asked { response } => match ready!(response.poll(cx)) {
                     Ok(response) => {
                         if let Some(status) = Status::from_header_map(response.headers()) {
-                            return Poll::Ready(judge(strict, status.code(), &[]));
+                            return Poll::Ready(judge(pongs, status.code(), &[]));
                         }
                         let head = response.status();
                         if head != StatusCode::OK {
@@ -224,12 +255,12 @@ where
                             },
                         });
                     }
-                    Err(error) => return Poll::Ready(unanswered(strict, error.into())),
+                    Err(error) => return Poll::Ready(unanswered(pongs, error.into())),
                 },
                 StateProjection::Reading { body, answer } => match ready!(body.poll_frame(cx)) {
                     Some(Ok(frame)) => {
                         let frame = match frame.into_trailers() {
-                            Ok(trailers) => return Poll::Ready(answer.end(strict, &trailers)),
+                            Ok(trailers) => return Poll::Ready(answer.end(pongs, &trailers)),
                             Err(frame) => frame,
                         };
                         if let Ok(data) = frame.into_data()
@@ -238,7 +269,7 @@ where
                             return Poll::Ready(Err(answer.not_grpc()));
                         }
                     }
-                    Some(Err(error)) => return Poll::Ready(unanswered(strict, error.into())),
+                    Some(Err(error)) => return Poll::Ready(unanswered(pongs, error.into())),
                     None => return Poll::Ready(Err(answer.not_grpc())),
                 },
             }
@@ -257,9 +288,9 @@ impl Answer {
         fits && self.frames <= MOST_FRAMES
     }
 
-    fn end(&self, strict: bool, trailers: &HeaderMap) -> Result<(), PingError> {
+    fn end(&self, pongs: Pongs, trailers: &HeaderMap) -> Result<(), PingError> {
         match Status::from_header_map(trailers) {
-            Some(status) => judge(strict, status.code(), &self.message),
+            Some(status) => judge(pongs, status.code(), &self.message),
             None => Err(self.not_grpc()),
         }
     }
@@ -275,24 +306,25 @@ impl<F, B> fmt::Debug for HealthPong<F, B> {
     }
 }
 
-fn unanswered(strict: bool, error: BoxError) -> Result<(), PingError> {
-    if !strict && is_from_a_living_peer(&*error) {
+fn unanswered(pongs: Pongs, error: BoxError) -> Result<(), PingError> {
+    if pongs != Pongs::Serving && is_from_a_living_peer(&*error) {
         return Ok(());
     }
     Err(PingError::new(error))
 }
 
-fn judge(strict: bool, code: Code, message: &[u8]) -> Result<(), PingError> {
-    if !strict {
-        return Ok(());
-    }
-    if code != Code::Ok {
-        return Err(HealthError::Refused { code }.into());
-    }
-    match decode(message) {
-        Some(SERVING) => Ok(()),
-        Some(status) => Err(HealthError::NotServing { status }.into()),
-        None => Err(HealthError::Malformed.into()),
+fn judge(pongs: Pongs, code: Code, message: &[u8]) -> Result<(), PingError> {
+    match (pongs, code) {
+        (Pongs::Implemented, Code::Unimplemented) => {
+            Err(PingError::unsupported(HealthError::Unimplemented))
+        }
+        (Pongs::Implemented | Pongs::All, _) => Ok(()),
+        (Pongs::Serving, Code::Ok) => match decode(message) {
+            Some(SERVING) => Ok(()),
+            Some(status) => Err(HealthError::NotServing { status }.into()),
+            None => Err(HealthError::Malformed.into()),
+        },
+        (Pongs::Serving, code) => Err(HealthError::Refused { code }.into()),
     }
 }
 
@@ -306,6 +338,8 @@ pub enum HealthError {
         /// The HTTP status.
         status: StatusCode,
     },
+    /// The server has no health service. It ends no connection: see [`health`].
+    Unimplemented,
     /// The check itself failed, where [`expect_serving`](HealthSource::expect_serving) asked for SERVING.
     #[non_exhaustive]
     Refused {
@@ -331,6 +365,7 @@ impl fmt::Display for HealthError {
                     "health check was not answered in gRPC (HTTP status {status})"
                 )
             }
+            HealthError::Unimplemented => f.write_str("peer has no gRPC health service"),
             HealthError::Refused { code } => write!(f, "health check failed: {code}"),
             HealthError::NotServing { status: 2 } => f.write_str("service is not serving"),
             HealthError::NotServing { status } => {

@@ -11,7 +11,7 @@ use hyper::body::Frame;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{DuplexStream, duplex},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tonic::{Code, Status, body::Body};
 use tonic_health::ServingStatus;
@@ -37,6 +37,13 @@ async fn answered(
         async move { Ok::<_, Infallible>(answer) }
     }));
     pinged(&site, ping).await
+}
+
+/// A server that answers as tonic's own do where they have no such service.
+fn without_health() -> Site {
+    Site::serve(service_fn(|_: Request<Body>| async {
+        Ok::<_, Infallible>(Status::unimplemented("").into_http())
+    }))
 }
 
 async fn pinged(site: &Site, ping: HealthSource) -> Result<Duration, HeartbeatError> {
@@ -113,21 +120,74 @@ async fn the_named_service_is_asked_for() {
 
 #[tokio::test(start_paused = true)]
 async fn every_grpc_status_is_a_sign_of_life_unless_serving_is_expected() {
-    let codes = [
-        Code::Unimplemented,
-        Code::Unauthenticated,
-        Code::Unavailable,
-    ];
-    for code in codes {
+    for code in [Code::Unauthenticated, Code::Unavailable] {
         let answer = move || Status::new(code, "no").into_http();
         answered(ping(), answer).await.expect("a pong");
         let error = reason(answered(ping().expect_serving(), answer).await);
         assert!(matches!(error, HealthError::Refused { code: c, .. } if c == code));
     }
-    answered(ping(), || grpc(&[], "12")).await.expect("a pong");
+    answered(ping(), || grpc(&[], "5")).await.expect("a pong");
     answered(ping(), || grpc(b"junk", "0"))
         .await
         .expect("a pong");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_a_health_service_is_not_pinged_and_lives_on() {
+    let site = without_health();
+    let channel = site.channel(within_a_second(), ping()).await;
+    let handle: Handle = channel.get_ref().handle();
+    let error = handle.ping_now().await.expect_err("no pong");
+    assert_eq!(error.failure(), Failure::Unsupported);
+    assert!(!handle.can_ping());
+    assert_eq!(handle.last_heard(), Instant::now(), "but a sign of life");
+
+    // Nobody would notice if it froze.
+    site.freeze();
+    assert!(timeout(secs(30), handle.closed()).await.is_err());
+    assert_eq!(handle.pings(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unimplemented_at_the_head_or_in_the_trailers_stops_the_pings() {
+    let at_the_head = || Status::unimplemented("").into_http();
+    let in_the_trailers = || grpc(&[], "12");
+    for error in [
+        answered(ping(), at_the_head).await,
+        answered(ping(), in_the_trailers).await,
+    ] {
+        assert_eq!(error.expect_err("no pong").failure(), Failure::Unsupported);
+    }
+    let reason = HealthError::Unimplemented.to_string();
+    assert_eq!(reason, "peer has no gRPC health service");
+}
+
+#[tokio::test(start_paused = true)]
+async fn unimplemented_is_a_pong_where_it_is_accepted() {
+    let site = without_health();
+    pinged(&site, ping().accept_unimplemented())
+        .await
+        .expect("a pong");
+
+    let channel = site.channel(within_a_second(), ping().accept_unimplemented());
+    let channel = channel.await;
+    let handle: Handle = channel.get_ref().handle();
+    handle.ping_now().await.expect("a pong");
+    site.freeze();
+    assert_eq!(handle.closed().await, Failure::PongTimeout);
+}
+
+#[tokio::test(start_paused = true)]
+async fn unimplemented_fails_the_ping_where_serving_is_expected_accepted_or_not() {
+    for ping in [
+        ping().expect_serving(),
+        ping().expect_serving().accept_unimplemented(),
+        ping().accept_unimplemented().expect_serving(),
+    ] {
+        let error = reason(answered(ping, || Status::unimplemented("").into_http()).await);
+        let unimplemented = Code::Unimplemented;
+        assert!(matches!(error, HealthError::Refused { code, .. } if code == unimplemented));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -199,7 +259,7 @@ async fn the_request_is_one_of_grpc() {
         move |request: Request<Body>| {
             let (parts, _) = request.into_parts();
             seen.send(parts).expect("the test waits");
-            async { Ok(Status::unimplemented("").into_http()) }
+            async { Ok(Status::new(Code::Ok, "").into_http()) }
         },
     )));
     pinged(&site, ping()).await.expect("a pong");

@@ -3,30 +3,25 @@
 use std::io;
 
 use hyper_util::rt::TokioIo;
-use tonic::{Status, body::Body};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tower::{
-    BoxError, Layer, Service, ServiceBuilder, buffer::Buffer, reconnect::Reconnect, service_fn,
-};
-use tower_heartbeat::{
-    HeartbeatLayer, Stage,
-    http::CompleteOnBody,
-    hyper::http2::Connect,
-    tonic::{StatusLayer, health},
-};
+use tower::{ServiceBuilder, reconnect::Reconnect, service_fn};
+use tower_heartbeat::{HeartbeatLayer, Stage, hyper::http2::Connect, tonic::StatusLayer};
 
-use super::{
-    channel::{channel, plain},
-    support::{Site, dead_at, origin, ping, seen, within_a_second},
-};
+use super::support::{Site, dead_at, origin, ping, seen, within_a_second};
 
-/// Freezes and thaws the server under a client of `stack`.
-async fn recovers<S, B>(site: &Site, stack: S)
-where
-    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Status>,
-    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-    B::Error: Into<BoxError> + Send,
-{
+#[tokio::test(start_paused = true)]
+async fn a_stack_over_hyper_recovers_after_a_freeze() {
+    let (site, _reporter) = Site::healthy();
+    let there = site.clone();
+    let connector = service_fn(move |()| {
+        let there = there.clone();
+        async move { Ok::<_, io::Error>(TokioIo::new(there.connect())) }
+    });
+    let heartbeat = HeartbeatLayer::new(within_a_second(), ping());
+    let stack = ServiceBuilder::new()
+        .layer(StatusLayer::new())
+        .buffer(64)
+        .service(Reconnect::new(Connect::new(connector, heartbeat), ()));
     let mut client = HealthClient::with_origin(stack, origin());
     let check = HealthCheckRequest::default;
     client.check(check()).await.expect("an answer");
@@ -43,36 +38,6 @@ where
     site.thaw();
     client.check(check()).await.expect("an answer");
     assert_eq!(site.connections(), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stack_over_hyper_recovers_after_a_freeze() {
-    let (site, _reporter) = Site::healthy();
-    let there = site.clone();
-    let connector = service_fn(move |()| {
-        let there = there.clone();
-        async move { Ok::<_, io::Error>(TokioIo::new(there.connect())) }
-    });
-    let heartbeat = HeartbeatLayer::new(within_a_second(), ping());
-    let stack = ServiceBuilder::new()
-        .layer(StatusLayer::new())
-        .buffer(64)
-        .service(Reconnect::new(Connect::new(connector, heartbeat), ()));
-    recovers(&site, stack).await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_stack_over_channels_recovers_after_a_freeze() {
-    let (site, _reporter) = Site::healthy();
-    let layer =
-        HeartbeatLayer::new(within_a_second(), health()).completion(CompleteOnBody::default());
-    let there = site.clone();
-    let make = service_fn(move |()| {
-        let (there, layer) = (there.clone(), layer.clone());
-        Box::pin(async move { Ok::<_, BoxError>(layer.layer(channel(&there, plain()).await)) })
-    });
-    let stack = Buffer::new(Reconnect::new(make, ()), 64);
-    recovers(&site, StatusLayer::new().layer(stack)).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -64,7 +64,7 @@ impl Site {
         Site::serve_with(Server::builder(), service)
     }
 
-    fn serve_with<S>(mut server: Server, service: S) -> Site
+    fn serve_with<S>(server: Server, service: S) -> Site
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         S: Clone + Send + 'static,

@@ -32,6 +32,7 @@ pub(super) enum Fact {
     Sent,
     Pong,
     Failed,
+    Unsupported,
     RequestStart,
     RequestEnd,
     Wanted,
@@ -107,6 +108,14 @@ impl Model {
                     self.hear();
                 }
             }
+            Fact::Unsupported => {
+                if let Ping::Out { .. } = self.ping {
+                    self.hear();
+                }
+                self.ping = Ping::Resting;
+                self.can_ping = false;
+                self.wanted = false;
+            }
             Fact::RequestStart => self.turn_busy(true),
             Fact::RequestEnd => self.turn_busy(false),
             Fact::Wanted => {
@@ -160,7 +169,7 @@ impl Model {
             assert_ne!(self.config.idle_timeout, None);
         } else if self.missed > 0 {
             assert!(matches!(self.standing, Standing::Suspect { .. }));
-        } else if limits == (None, None) || self.heard_at == self.now {
+        } else if limits == (None, None) || self.heard_at == self.now || !self.can_ping {
             assert_eq!(self.standing, Standing::Well);
         }
     }

@@ -163,7 +163,7 @@ pub(super) fn steps() -> impl Strategy<Value = Step> {
         2 => Just(Fact::Wanted),
         1 => Just(Fact::LocalPause),
     ];
-    let fact = prop_oneof![99 => fact, 1 => Just(Fact::Failed)];
+    let fact = prop_oneof![98 => fact, 1 => Just(Fact::Failed), 1 => Just(Fact::Unsupported)];
     let side = prop_oneof![Just(Side::Before), Just(Side::At), Just(Side::After)];
     let wait = prop_oneof![
         3 => (0..150_u64).prop_map(Wait::Run),

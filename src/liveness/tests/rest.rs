@@ -280,13 +280,6 @@ fn spread_holds_through_signs_of_life_and_a_rest_until_the_first_ping() {
     assert_eq!(machine.next_timeout(), Some(at(10).after(half)));
 }
 
-const MODES: [PingWhen; 4] = [
-    PingWhen::Always,
-    PingWhen::Quiet,
-    PingWhen::WhileBusy,
-    PingWhen::NotBusy,
-];
-
 /// It rests, and comes back with the same timeout, now and later.
 #[track_caller]
 fn assert_rests(machine: &Liveness) -> Rest {

@@ -90,6 +90,10 @@ impl Sim {
             Fact::Heard => Liveness::on_heard,
             Fact::Sent => Liveness::on_ping_sent,
             Fact::Pong => Liveness::on_pong,
+            Fact::Unsupported => {
+                (self.sending_at, self.pong_at) = (None, None);
+                Liveness::on_ping_unsupported
+            }
             Fact::RequestStart => Liveness::on_request_start,
             Fact::RequestEnd => Liveness::on_request_end,
             Fact::Wanted => Liveness::on_ping_wanted,
