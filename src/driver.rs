@@ -19,7 +19,9 @@ use std::{
 };
 
 pub(crate) use arrivals::Arrivals;
-pub(crate) use pinger::{BoxPinger, Pinger, Pinned};
+#[cfg(feature = "h2-io")]
+pub(crate) use pinger::Pinger;
+pub(crate) use pinger::{BoxPinger, Pinned};
 pub(crate) use shared::{Arrival, SharedDriver};
 
 use crate::{inbox::Inbox, link::Link, ping::Ping};

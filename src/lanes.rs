@@ -11,6 +11,16 @@ pub(crate) enum Lane {
     Write,
 }
 
+#[cfg(feature = "io")]
+impl Lane {
+    pub(crate) fn other(self) -> Lane {
+        match self {
+            Lane::Read => Lane::Write,
+            Lane::Write => Lane::Read,
+        }
+    }
+}
+
 /// Who polled each direction last and was left waiting.
 #[derive(Debug, Default)]
 pub(crate) struct Lanes {

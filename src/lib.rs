@@ -124,7 +124,7 @@ pub mod hyper;
 mod inbox;
 #[cfg(feature = "io")]
 pub mod io;
-#[cfg(any(feature = "h2-io", feature = "io"))]
+#[cfg(any(feature = "h2-io", feature = "hyper", feature = "io"))]
 mod lanes;
 mod layer;
 mod link;

@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 26] = [
+const ORDER: [&str; 28] = [
     "sync",
     "signals",
     "inbox",
     "wakers",
+    "lanes",
     "moment",
     "rtt",
     "error",
@@ -28,6 +29,7 @@ const ORDER: [&str; 26] = [
     "http",
     "hyper",
     "io",
+    "h2_io",
     "tonic",
     "lib",
 ];

@@ -44,7 +44,8 @@
 //!   never end.
 //! - Why it ended is recorded: hyper's own keep-alive timeout is a
 //!   [`Failure::PongTimeout`](crate::Failure::PongTimeout), a GOAWAY with an error a
-//!   [`Failure::Transport`](crate::Failure::Transport) whose source is [`GoAway`]. A response or
+//!   [`Failure::Transport`](crate::Failure::Transport) whose source is [`GoAway`], or
+//!   [`Failure::TooManyPings`](crate::Failure::TooManyPings). A response or
 //!   body that fails because of it carries that cause, not "channel closed" or "broken pipe".
 //! - After a graceful GOAWAY, calls in flight go on, and new ones are turned away, as are those
 //!   that the peer did not take: with [`Stage::NotSent`](crate::Stage::NotSent), since they are

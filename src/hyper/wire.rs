@@ -13,12 +13,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::task::AtomicWaker;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use pin_project_lite::pin_project;
 
+use super::http2::GoAway;
 use crate::{
     error::{Cause, Failure, HeartbeatError, Stage},
+    lanes::{Lane, Lanes},
     link::{Link, is_abandoned, status},
     wakers::{Key, WakerSet},
 };
@@ -35,8 +36,7 @@ pub(super) struct Wire {
     streams: bool,
     link: OnceLock<Arc<Link>>,
     cut: OnceLock<HeartbeatError>,
-    reader: AtomicWaker,
-    writer: AtomicWaker,
+    lanes: Lanes,
     known: AtomicU8,
     waiters: WakerSet,
 }
@@ -79,8 +79,7 @@ impl Wire {
             streams,
             link: OnceLock::new(),
             cut: OnceLock::new(),
-            reader: AtomicWaker::new(),
-            writer: AtomicWaker::new(),
+            lanes: Lanes::default(),
             known: AtomicU8::new(0),
             waiters: WakerSet::new(),
         }
@@ -160,8 +159,7 @@ impl Wire {
     /// Closes the IO: its next read or write fails with `error`.
     pub(super) fn cut(&self, error: &HeartbeatError) {
         if self.cut.set(error.clone()).is_ok() {
-            self.reader.wake();
-            self.writer.wake();
+            self.lanes.wake();
         }
     }
 
@@ -174,8 +172,8 @@ impl Wire {
     }
 
     /// Pends, unless the cut came before the waker was in place.
-    fn pend<R>(&self, lane: &AtomicWaker, cx: &Context<'_>) -> Poll<io::Result<R>> {
-        lane.register(cx.waker());
+    fn pend<R>(&self, lane: Lane, cx: &Context<'_>) -> Poll<io::Result<R>> {
+        self.lanes.register(lane, cx.waker());
         match self.severed() {
             Some(error) => Poll::Ready(Err(error)),
             None => Poll::Pending,
@@ -263,10 +261,17 @@ impl Wire {
 
 type Source = Arc<dyn StdError + Send + Sync>;
 
-fn failed_by(source: Source) -> Cause {
+/// The cause of an end that the transport reports.
+pub(super) fn failed_by(source: Source) -> Cause {
+    let go_away = source.downcast_ref::<GoAway>();
+    let failure = if go_away.is_some_and(GoAway::is_about_pings) {
+        Failure::TooManyPings
+    } else {
+        Failure::Transport
+    };
     Cause {
         source: Some(source),
-        ..Cause::new(Failure::Transport)
+        ..Cause::new(failure)
     }
 }
 
@@ -370,7 +375,7 @@ where
                 *closed = true;
                 Poll::Ready(Err(error))
             }
-            Poll::Pending => wire.pend(&wire.reader, cx),
+            Poll::Pending => wire.pend(Lane::Read, cx),
         }
     }
 }
@@ -426,7 +431,7 @@ impl<T> Io<T> {
             return Poll::Ready(Err(error));
         }
         match write(this.inner, cx) {
-            Poll::Pending => wire.pend(&wire.writer, cx),
+            Poll::Pending => wire.pend(Lane::Write, cx),
             ready => {
                 *closed |= matches!(ready, Poll::Ready(Err(_)));
                 ready

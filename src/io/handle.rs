@@ -9,9 +9,10 @@ use std::{
     task::Wake,
 };
 
-use futures_util::task::AtomicWaker;
-
-use crate::error::{Cause, Failure, HeartbeatError, Stage};
+use crate::{
+    error::{Cause, Failure, HeartbeatError, Stage},
+    lanes::Lanes,
+};
 
 /// A handle to a connection with [`Limits`](super::Limits): it keeps nothing alive, and outlives it.
 ///
@@ -56,26 +57,9 @@ impl fmt::Debug for IoHandle {
     }
 }
 
-/// The direction of a poll. The two may be driven by two tasks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lane {
-    Read,
-    Write,
-}
-
-impl Lane {
-    pub(super) fn other(self) -> Lane {
-        match self {
-            Lane::Read => Lane::Write,
-            Lane::Write => Lane::Read,
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    pub(super) reader: AtomicWaker,
-    pub(super) writer: AtomicWaker,
+    pub(super) lanes: Lanes,
     pub(super) wrote: AtomicBool,
     ended: OnceLock<HeartbeatError>,
 }
@@ -90,7 +74,7 @@ impl Shared {
         };
         let error = HeartbeatError::shared(Arc::new(cause), stage);
         if self.ended.set(error).is_ok() {
-            self.wake_lanes();
+            self.lanes.wake();
         }
     }
 
@@ -102,20 +86,15 @@ impl Shared {
         };
         Some(io::Error::new(kind, error.clone()))
     }
-
-    pub(super) fn wake_lanes(&self) {
-        self.reader.wake();
-        self.writer.wake();
-    }
 }
 
 /// The timer's waker: what is due may be either lane's to tell.
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
-        self.wake_lanes();
+        self.lanes.wake();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.wake_lanes();
+        self.lanes.wake();
     }
 }

@@ -9,11 +9,8 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    handle::{IoHandle, Lane},
-    limits::Limits,
-    watch::Watch,
-};
+use super::{handle::IoHandle, limits::Limits, watch::Watch};
+use crate::lanes::Lane;
 
 pin_project! {
     /// An IO with [`Limits`], as [`Limit`](super::Limit) connects it.

@@ -13,11 +13,12 @@ use std::{
 use tokio::time::Sleep;
 
 use super::{
-    handle::{Lane, Shared},
+    handle::Shared,
     limits::{Limits, ReadWhen},
 };
 use crate::{
     error::{Cause, Failure},
+    lanes::Lane,
     moment::{Clock, Moment},
 };
 
@@ -87,16 +88,13 @@ impl Watch {
         // hyper parks its read before it writes: the limit that this write starts is the parked
         // read's, and no poll of it comes by to arm the timer.
         if self.has_fired(now) {
-            self.shared.wake_lanes();
+            self.shared.lanes.wake();
         }
     }
 
     /// The lane's IO is pending: registers its waker, and fails if a limit has run out.
     pub(super) fn pending(&mut self, lane: Lane, cx: &Context<'_>) -> Poll<io::Error> {
-        match lane {
-            Lane::Read => self.shared.reader.register(cx.waker()),
-            Lane::Write => self.shared.writer.register(cx.waker()),
-        }
+        self.shared.lanes.register(lane, cx.waker());
         // After registering: an end that came before it wakes nobody.
         if let Some(error) = self.shared.failed() {
             return Poll::Ready(error);
@@ -143,7 +141,7 @@ impl Watch {
         if self.since(lane.other()).is_some() && !self.asked {
             self.asked = true;
             // This lane as well: the other one may have been given up, and then nobody else looks.
-            self.shared.wake_lanes();
+            self.shared.lanes.wake();
             return None;
         }
         Some((failure, start))

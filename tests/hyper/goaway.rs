@@ -24,7 +24,7 @@ fn patient() -> Config {
 }
 
 fn assert_too_many_pings(error: &HeartbeatError) {
-    assert_eq!(error.failure(), Failure::Transport);
+    assert_eq!(error.failure(), Failure::TooManyPings);
     let source = error.source().expect("a cause");
     let go_away = source.downcast_ref::<GoAway>().expect("the GOAWAY");
     assert_eq!(go_away.code(), ENHANCE_YOUR_CALM);
@@ -110,10 +110,28 @@ async fn an_error_in_it_ends_an_idle_connection() {
     });
     let mut client = connect(near, patient()).await;
     let handle = client.handle();
-    assert_eq!(ended(&handle).await, Failure::Transport);
+    assert_eq!(ended(&handle).await, Failure::TooManyPings);
     assert_too_many_pings(&handle.error().expect("it ended"));
     let error = client.ready().await.expect_err("it left");
     assert_too_many_pings(error.heartbeat().expect("the heartbeat's"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_that_text_with_that_code_is_about_pings() {
+    for (code, text) in [
+        (ENHANCE_YOUR_CALM, "too_many_settings"),
+        (2, "too_many_pings"),
+    ] {
+        let (near, far) = duplex(64 * 1024);
+        tokio::spawn(async move {
+            let mut server = Frames::accept(far).await;
+            sleep(secs(1)).await;
+            server.go_away(0, code, text.as_bytes()).await;
+            server.rest().await;
+        });
+        let client = connect(near, patient()).await;
+        assert_eq!(ended(&client.handle()).await, Failure::Transport);
+    }
 }
 
 async fn connected() -> (Line, Client, Server) {

@@ -13,7 +13,7 @@ use crate::{
     handle::Handle,
     hyper::{
         ending::{GOODBYE, says_goodbye, until, watch},
-        wire::{Io, Wire},
+        wire::{Io, Wire, failed_by},
     },
     link::Link,
 };
@@ -123,15 +123,13 @@ impl Drop for Witness {
 }
 
 fn cause_of(error: hyper::Error) -> Cause {
-    let failure = if error.is_timeout() {
-        Failure::PongTimeout
-    } else {
-        Failure::Transport
-    };
-    Cause {
-        source: Some(GoAway::unwrap_or(error)),
-        ..Cause::new(failure)
+    if error.is_timeout() {
+        return Cause {
+            source: Some(Arc::new(error)),
+            ..Cause::new(Failure::PongTimeout)
+        };
     }
+    failed_by(GoAway::unwrap_or(error))
 }
 
 impl<T, B, E> fmt::Debug for Connection<T, B, E>
