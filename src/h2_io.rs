@@ -11,17 +11,16 @@
 //! connection that has failed reads and writes no more, upon which a `Channel` or a pool makes a new one.
 //!
 //! ```
+//! # #[cfg(feature = "client-legacy")]
+//! # fn client() -> Result<(), tower_heartbeat::BoxError> {
 //! use std::time::Duration;
 //!
 //! use http_body_util::Empty;
 //! use hyper::body::Bytes;
-//! use tower::{Layer, ServiceBuilder};
-//! use tower_heartbeat::{Config, h2_io::PingLayer};
-//! # #[cfg(feature = "client-legacy")]
-//! # {
 //! use hyper_util::{client::legacy::{Client, connect::HttpConnector}, rt::TokioExecutor};
+//! use tower::Layer;
+//! use tower_heartbeat::{Config, h2_io::PingLayer};
 //!
-//! # fn main() -> Result<(), tower_heartbeat::BoxError> {
 //! let pings = PingLayer::new(Config::detect_within(Duration::from_secs(20))?);
 //!
 //! let client = Client::builder(TokioExecutor::new())
@@ -29,9 +28,8 @@
 //!     .build::<_, Empty<Bytes>>(pings.layer(HttpConnector::new()));
 //! // Calls of this one say why their connection ended.
 //! let client = pings.attribution().layer(client);
-//! # let _ = client;
+//! # drop(client);
 //! # Ok(())
-//! # }
 //! # }
 //! ```
 //!

@@ -61,6 +61,7 @@
 //! | `quiet_timeout` | from the last sign of life | never |
 //! | `verify_after_idle` | before a new call, after that much quiet | likewise |
 //! | `suspect_after` | holds new calls back; those in flight go on | likewise |
+//! | `h2_io`: pings, `idle_timeout`, `quiet_timeout` | while a stream is open, as above; also beside slow ones | as above |
 //! | `io`: `read_timeout`, `write_timeout`, `idle_timeout` | while a read or a write waits, by bytes | likewise: bytes know no requests |
 //!
 //! # Features
@@ -73,6 +74,8 @@
 //! - `io`: limits on the bytes of a connection, as a layer around a connector of tokio's IO, or of
 //!   hyper's with `hyper` (the `io` module).
 //! - `client-legacy`: the same below hyper-util's legacy `Client`; implies `io` and `hyper`.
+//! - `h2-io`: PINGs on the HTTP/2 connections that a client makes by itself, as a layer around its connector (the
+//!   `h2_io` module); implies `http`.
 //! - `tonic`: a gRPC health check as a ping, and the heartbeat's errors typed in a `tonic::Status` (the
 //!   `tonic` module).
 //! - `tonic-channel`: a `MakeService` of tonic's own channels (`tonic::ConnectChannel`); implies `tonic`
@@ -89,6 +92,7 @@
 //! | `ping missed` | warn | `missed`, `max_missed` |
 //! | `connection is suspect` | debug | |
 //! | `peer cannot be pinged`: pings stop, idle and quiet limits go on | warn | `source` |
+//! | `peer complains about pings`: the next connection is pinged less often | warn | `interval` |
 //! | `connection is dead` | warn | `failure`, `waited`, `missed`, `quiet_for`, `smoothed_rtt`, `source` |
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
 //! | `hook panicked` | error | `message` |
@@ -103,7 +107,8 @@
 //!
 //! # Runtime and Rust version
 //!
-//! One driver watches all connections of a layer in one runtime. It needs a tokio runtime with time
+//! One driver watches all connections of a layer in one runtime; a connection of the `h2_io` module is watched by
+//! whoever polls it. Both need a tokio runtime with time
 //! enabled. The least Rust version is the `rust-version` of
 //! `Cargo.toml`; raising it is a minor version.
 
@@ -153,6 +158,6 @@ pub use rtt::Rtt;
 pub use service::Heartbeat;
 pub use share::{Share, ShareFuture, ShareLayer};
 
-#[cfg(all(doctest, feature = "client-legacy", feature = "tonic-channel"))]
+#[cfg(all(doctest, feature = "client-legacy", feature = "h2-io", feature = "tonic-channel"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -111,7 +111,8 @@ impl Watched {
     /// The peer leaves.
     pub(super) fn take_leave(&mut self, go_away: GoAway) {
         if go_away.is_about_pings() && self.link().pings() > 0 {
-            self.complaints.file(self.link().config());
+            let span = self.link().span();
+            span.in_scope(|| self.complaints.file(self.link().config()));
             let cause = Cause {
                 source: Some(Arc::new(go_away)),
                 ..Cause::new(Failure::TooManyPings)
