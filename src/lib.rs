@@ -158,6 +158,11 @@ pub use rtt::Rtt;
 pub use service::Heartbeat;
 pub use share::{Share, ShareFuture, ShareLayer};
 
-#[cfg(all(doctest, feature = "client-legacy", feature = "h2-io", feature = "tonic-channel"))]
+#[cfg(all(
+    doctest,
+    feature = "client-legacy",
+    feature = "h2-io",
+    feature = "tonic-channel"
+))]
 #[doc = include_str!("../README.md")]
 struct Readme;

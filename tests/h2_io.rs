@@ -3,8 +3,39 @@
 #![cfg(feature = "h2-io")]
 #![expect(clippy::disallowed_methods, reason = "tests wait")]
 
+#[cfg(feature = "hyper")]
+#[path = "h2_io/attribution.rs"]
+mod attribution;
 #[path = "h2_io/foreign.rs"]
 mod foreign;
 #[cfg(feature = "hyper")]
 #[path = "h2_io/hyper.rs"]
 mod hyper;
+#[cfg(feature = "client-legacy")]
+#[path = "h2_io/legacy.rs"]
+mod legacy;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/support.rs"]
+mod support;
+
+use std::fmt::Debug;
+
+use tower_heartbeat::h2_io::{
+    Attribution, AttributionBody, AttributionFuture, AttributionLayer, GoAway, NotHttp2,
+    PingConnector, PingFuture, PingIo, PingLayer,
+};
+
+#[test]
+fn public_types_are_debug_send_sync_and_unpin() {
+    fn is<T: Debug + Send + Sync + Unpin>() {}
+    is::<Attribution<()>>();
+    is::<AttributionBody<()>>();
+    is::<AttributionFuture<()>>();
+    is::<AttributionLayer>();
+    is::<GoAway>();
+    is::<NotHttp2>();
+    is::<PingConnector<()>>();
+    is::<PingFuture<()>>();
+    is::<PingIo<tokio::io::DuplexStream>>();
+    is::<PingLayer>();
+}
