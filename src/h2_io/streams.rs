@@ -15,6 +15,8 @@ pub(super) struct Streams {
     open: HashMap<u32, Open>,
     /// The newest; ids only grow (RFC 9113, section 5.1.1).
     newest: u32,
+    /// The last that the server takes; those behind it may have been on their way when it said so.
+    last: u32,
 }
 
 /// Which sides of a stream are still open.
@@ -30,6 +32,7 @@ impl Streams {
             role,
             open: HashMap::new(),
             newest: 0,
+            last: u32::MAX,
         }
     }
 
@@ -45,7 +48,9 @@ impl Streams {
             && head.stream > self.newest;
         if opens {
             self.newest = head.stream;
-            self.open.insert(head.stream, Open::Both);
+            if head.stream <= self.last {
+                self.open.insert(head.stream, Open::Both);
+            }
         }
     }
 
@@ -78,6 +83,7 @@ impl Streams {
     /// The server said which of them it took at most.
     pub(super) fn go_away(&mut self, last_stream_id: u32) {
         if self.role == Role::Client {
+            self.last = last_stream_id;
             self.open.retain(|id, _| *id <= last_stream_id);
         }
     }
