@@ -66,9 +66,17 @@ pub(super) struct Frames {
 
 #[derive(Clone, Copy, Debug)]
 enum Place {
-    Preface { matched: usize },
-    Head { bytes: [u8; HEAD_LENGTH], filled: usize },
-    Payload { head: Head, left: usize },
+    Preface {
+        matched: usize,
+    },
+    Head {
+        bytes: [u8; HEAD_LENGTH],
+        filled: usize,
+    },
+    Payload {
+        head: Head,
+        left: usize,
+    },
     Foreign,
 }
 
@@ -137,7 +145,10 @@ impl Frames {
                     part: Part::Other,
                 }
             }
-            Place::Head { bytes: head, filled } => {
+            Place::Head {
+                bytes: head,
+                filled,
+            } => {
                 let length = bytes.len().min(HEAD_LENGTH - *filled);
                 head[*filled..*filled + length].copy_from_slice(&bytes[..length]);
                 *filled += length;

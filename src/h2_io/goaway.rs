@@ -62,7 +62,8 @@ impl Draft {
     pub(super) fn take(&mut self, head: &Head, payload: &[u8], is_last: bool) -> Option<GoAway> {
         debug_assert!(payload.len() <= head.length);
         let room = LONGEST.saturating_sub(self.0.len());
-        self.0.extend_from_slice(&payload[..payload.len().min(room)]);
+        self.0
+            .extend_from_slice(&payload[..payload.len().min(room)]);
         if !is_last {
             return None;
         }

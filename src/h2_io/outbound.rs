@@ -83,7 +83,12 @@ impl Outbound {
             Part::Head(head) => (head, true, head.length == 0),
             Part::Payload { head, is_last } => (head, false, is_last),
         };
-        if begins && matches!(head.kind, kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION) {
+        if begins
+            && matches!(
+                head.kind,
+                kind::HEADERS | kind::PUSH_PROMISE | kind::CONTINUATION
+            )
+        {
             self.in_block = !head.has(flag::END_HEADERS);
         }
         // The first frame is one of settings, or all is foreign.

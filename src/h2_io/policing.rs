@@ -18,7 +18,10 @@ pub(super) struct Policing {
 impl Policing {
     /// The settings of the next connection to `target`.
     pub(super) fn config_for(&self, target: Target, config: &Arc<Config>) -> Arc<Config> {
-        let intervals = self.intervals.lock().unwrap_or_else(PoisonError::into_inner);
+        let intervals = self
+            .intervals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match intervals.get(&target.0) {
             Some(interval) => Arc::new(Config {
                 interval: config.interval.max(*interval),
@@ -30,7 +33,10 @@ impl Policing {
 
     fn complain(&self, target: Target, config: &Config) {
         let doubled = config.interval.saturating_mul(2).min(LONGEST);
-        let mut intervals = self.intervals.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut intervals = self
+            .intervals
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         // Connections that were made together complain together; that is one complaint.
         let interval = intervals.entry(target.0).or_insert(doubled);
         *interval = doubled.max(*interval);

@@ -1,10 +1,6 @@
 //! Below hyper's client, against hyper's server, on paused time.
 
-use std::{
-    convert::Infallible,
-    future::pending,
-    time::Duration,
-};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty, Full};
@@ -95,10 +91,17 @@ async fn a_frozen_peer_is_found_within_the_bound_under_a_call_and_idle() {
         let began = Instant::now();
         if busy {
             let error = send.send_request(get("0")).await.expect_err("it is frozen");
-            assert!(format!("{error:?}").contains("did not answer a ping"), "{error:?}");
+            assert!(
+                format!("{error:?}").contains("did not answer a ping"),
+                "{error:?}"
+            );
         }
         assert_eq!(handle.closed().await, Failure::PongTimeout);
-        assert!(began.elapsed() <= Duration::from_millis(1001), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() <= Duration::from_millis(1001),
+            "{:?}",
+            began.elapsed()
+        );
         assert!(send.ready().await.is_err());
     }
 }
