@@ -20,3 +20,6 @@ mod streams;
 mod support;
 #[path = "h2_io/sweep.rs"]
 mod sweep;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/transcripts.rs"]
+mod transcripts;
