@@ -8,15 +8,32 @@
 mod attribution;
 #[path = "h2_io/foreign.rs"]
 mod foreign;
+#[path = "h2_io/goaway.rs"]
+mod goaway;
+#[path = "h2_io/half_open.rs"]
+mod half_open;
 #[cfg(feature = "hyper")]
 #[path = "h2_io/hyper.rs"]
 mod hyper;
+#[path = "h2_io/lanes.rs"]
+mod lanes;
 #[cfg(feature = "client-legacy")]
 #[path = "h2_io/legacy.rs"]
 mod legacy;
 #[cfg(feature = "hyper")]
-#[path = "h2_io/support.rs"]
+#[path = "h2_io/server.rs"]
+mod server;
+#[path = "h2_io/shutdown.rs"]
+mod shutdown;
+#[path = "h2_io/streams.rs"]
+mod streams;
+#[path = "h2_io/support/mod.rs"]
 mod support;
+#[path = "h2_io/sweep.rs"]
+mod sweep;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/transcripts.rs"]
+mod transcripts;
 
 use std::fmt::Debug;
 

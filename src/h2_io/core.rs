@@ -20,6 +20,7 @@
 use std::{
     fmt, io,
     io::IoSlice,
+    mem,
     pin::Pin,
     sync::{
         Arc,
@@ -32,6 +33,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     Role,
+    frames::HEAD_LENGTH,
     inbound::{Inbound, PING_LENGTH, Payloads, Told},
     outbound::Outbound,
     slot::Slot,
@@ -62,13 +64,21 @@ pub(super) struct Core {
     /// Errors that the lane whose they are has yet to see.
     read_error: Option<io::Error>,
     write_error: Option<io::Error>,
-    is_shut_down: bool,
+    shutdown: Shutdown,
 }
 
 /// A ping on its way out.
 struct Half {
     bytes: [u8; PING_LENGTH],
     written: usize,
+}
+
+/// No ping may begin any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shutdown {
+    None,
+    Begun,
+    Done,
 }
 
 #[derive(Clone, Copy)]
@@ -82,13 +92,6 @@ enum Owed {
 struct Alarm {
     rings: AtomicBool,
     lanes: Lanes,
-}
-
-impl Alarm {
-    /// Turns it off as well. Nearly always it is off, and a look is cheaper.
-    fn is_ringing(&self) -> bool {
-        self.rings.load(Ordering::Acquire) && self.rings.swap(false, Ordering::AcqRel)
-    }
 }
 
 impl Wake for Alarm {
@@ -129,7 +132,7 @@ impl Core {
             ahead: Vec::new(),
             read_error: None,
             write_error: None,
-            is_shut_down: false,
+            shutdown: Shutdown::None,
         }
     }
 
@@ -189,6 +192,7 @@ impl Core {
                 self.watched.follow(&self.streams);
                 if self.slot.is_due() {
                     self.pump(io);
+                    self.attend(io, Lane::Write);
                 }
                 Poll::Ready(Ok(written))
             }
@@ -208,6 +212,7 @@ impl Core {
             Poll::Ready(result) => {
                 if self.ping.is_some() {
                     self.pump(io);
+                    self.attend(io, Lane::Write);
                 }
                 Poll::Ready(result.inspect_err(|error| self.watched.broke(error)))
             }
@@ -228,9 +233,18 @@ impl Core {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_gap(io, cx))?;
-        self.is_shut_down = true;
+        self.shutdown = Shutdown::Begun;
         match self.as_writer(cx, |cx| Pin::new(&mut *io).poll_shutdown(cx)) {
-            Poll::Ready(result) => Poll::Ready(result),
+            Poll::Ready(result) => {
+                result?;
+                self.shutdown = Shutdown::Done;
+                // It has flushed, too.
+                if self.ping.take().is_some() && self.slot.send() {
+                    self.watched.wake_driver();
+                }
+                self.pump(io);
+                Poll::Ready(Ok(()))
+            }
             Poll::Pending => self.park(io, Lane::Write, cx),
         }
     }
@@ -284,29 +298,46 @@ impl Core {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        while self.alarm.is_ringing() {
-            self.attend_once(io, lane);
+        // Nearly always it is silent, and a look is cheaper than an exchange.
+        if self.alarm.rings.load(Ordering::Acquire) {
+            self.attend_alarm(io, lane);
         }
     }
 
     #[cold]
-    fn attend_once<T>(&mut self, io: &mut T, lane: Lane)
+    fn attend_alarm<T>(&mut self, io: &mut T, lane: Lane)
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        // Nobody may be reading, and a pong lie there.
-        if lane == Lane::Write && self.slot.is_sent() {
-            self.read_ahead(io);
+        for _ in 0..ROUNDS {
+            if !self.alarm.rings.swap(false, Ordering::AcqRel) {
+                return;
+            }
+            let mut cx = Context::from_waker(&self.waker);
+            if let Some(driver) = &mut self.driver
+                && Pin::new(driver).poll(&mut cx).is_ready()
+            {
+                self.driver = None;
+                // The other lane has a verdict to hear.
+                self.alarm.lanes.wake();
+            }
+            self.pump(io);
+            // Nobody may be reading, and a pong lie there. Not before the driver knows that the ping
+            // is out: it would call it off for what comes in.
+            let is_known = !self.alarm.rings.load(Ordering::Acquire);
+            if lane == Lane::Write && self.is_judged() && is_known {
+                self.read_ahead(io);
+            }
         }
-        let mut cx = Context::from_waker(&self.waker);
-        if let Some(driver) = &mut self.driver
-            && Pin::new(driver).poll(&mut cx).is_ready()
-        {
-            self.driver = None;
-            // The other lane has a verdict to hear.
+        // Whatever rings on gets nowhere without the runtime: an IO whose budget is spent rings at once.
+        if self.alarm.rings.load(Ordering::Acquire) {
             self.alarm.lanes.wake();
         }
-        self.pump(io);
+    }
+
+    /// Whether a limit runs that unread input would falsify.
+    fn is_judged(&self) -> bool {
+        self.slot.is_due() || self.slot.is_sent() || self.watched.limits_quiet()
     }
 
     /// Brings a ping out as far as it goes.
@@ -314,12 +345,16 @@ impl Core {
     where
         T: AsyncWrite + Unpin,
     {
-        let may_begin = self.owed.is_none() && !self.is_shut_down && self.write_error.is_none();
-        if self.ping.is_none() && self.slot.is_due() && may_begin && self.outbound.is_gap() {
-            self.ping = Some(Half {
-                bytes: self.payloads.next_ping(),
-                written: 0,
-            });
+        if self.ping.is_none() && self.slot.is_due() {
+            if self.shutdown == Shutdown::Done {
+                self.slot.shut();
+                self.watched.wake_driver();
+            } else if self.may_begin() {
+                self.ping = Some(Half {
+                    bytes: self.payloads.next_ping(),
+                    written: 0,
+                });
+            }
         }
         let Some(ping) = &mut self.ping else {
             return;
@@ -345,27 +380,38 @@ impl Core {
         }
     }
 
+    fn may_begin(&self) -> bool {
+        self.shutdown == Shutdown::None
+            && self.owed.is_none()
+            && self.write_error.is_none()
+            && self.outbound.is_gap()
+    }
+
     fn read_ahead<T>(&mut self, io: &mut T)
     where
         T: AsyncRead + Unpin,
     {
-        if !self.ahead.is_empty() || self.read_error.is_some() {
-            return;
-        }
-        let mut bytes = [0; AHEAD];
-        let mut buffer = ReadBuf::new(&mut bytes);
         let waker = self.waker.clone();
-        match self.read(io, &mut Context::from_waker(&waker), &mut buffer) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => {
-                self.ahead.extend_from_slice(buffer.filled());
-                self.alarm.lanes.wake();
-            }
-            Poll::Ready(Err(error)) => {
-                self.read_error = Some(error);
-                self.alarm.lanes.wake();
+        let mut cx = Context::from_waker(&waker);
+        let mut ahead = mem::take(&mut self.ahead);
+        while ahead.len() < AHEAD && self.read_error.is_none() {
+            let mut bytes = [0; 1024];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match self.read(io, &mut cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => break,
+                Poll::Ready(Ok(())) => ahead.extend_from_slice(buffer.filled()),
+                Poll::Ready(Err(error)) => self.read_error = Some(error),
             }
         }
+        if ahead.len() >= AHEAD {
+            // The pong may lie behind it.
+            self.watched.heard();
+        }
+        if !ahead.is_empty() || self.read_error.is_some() {
+            self.alarm.lanes.wake();
+        }
+        self.ahead = ahead;
     }
 
     /// Reads what is to be handed on; at the end of the stream, nothing.
@@ -392,7 +438,7 @@ impl Core {
                 return Poll::Ready(Err(error));
             }
             if self.inbound.held() > 0 {
-                ready!(self.read_held(io, cx))?;
+                ready!(self.read_held(io, cx));
                 continue;
             }
             let before = buffer.filled().len();
@@ -414,24 +460,30 @@ impl Core {
 
     /// Reads on behind what is held back, and not beyond the pong that it may be.
     #[cold]
-    fn read_held<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    fn read_held<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<()>
     where
         T: AsyncRead + Unpin,
     {
         let mut bytes = [0; PING_LENGTH];
         let mut buffer = ReadBuf::new(&mut bytes[self.inbound.held()..]);
-        ready!(Pin::new(io).poll_read(cx, &mut buffer)).inspect_err(|e| self.watched.broke(e))?;
+        let result = ready!(Pin::new(io).poll_read(cx, &mut buffer));
         let new = buffer.filled().len();
         let held = self.inbound.release();
+        if let Err(error) = result {
+            self.watched.broke(&error);
+            self.read_error = Some(error);
+            self.ahead = held;
+            return Poll::Ready(());
+        }
         if new == 0 {
             self.ahead = held;
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(());
         }
         bytes[..held.len()].copy_from_slice(&held);
         let all = &mut bytes[..held.len() + new];
         let kept = self.take_in(all);
         self.ahead.extend_from_slice(&bytes[..kept]);
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
 
     /// These bytes came in. Returns how many of them, moved to the front, are to be handed on.
@@ -441,11 +493,18 @@ impl Core {
             .inbound
             .scan(bytes, &mut self.payloads, &mut self.streams, &mut told);
         self.watched.heard();
-        if told.pong && self.slot.answer() {
-            self.watched.wake_driver();
+        if told.pong {
+            // Then it is out, whatever else its flush waits for.
+            if self.ping.take_if(|ping| !ping.is_begun()).is_some() {
+                self.slot.send();
+            }
+            if self.slot.answer() {
+                self.watched.wake_driver();
+            }
         }
-        if let Some(go_away) = told.go_away {
-            self.watched.take_leave(go_away);
+        for go_away in told.go_aways {
+            self.watched
+                .take_leave(go_away, self.payloads.are_any_sent());
         }
         if self.inbound.is_foreign() {
             self.turn_foreign();
@@ -462,8 +521,12 @@ impl Core {
     }
 }
 
-/// Enough to find a pong behind the frames of a quiet peer.
-const AHEAD: usize = 1024;
+/// How much is read for nobody, at least: a frame of the size that every peer takes, and a pong. Who
+/// leaves more unread is not judged.
+const AHEAD: usize = 16_384 + HEAD_LENGTH + PING_LENGTH;
+
+/// How often a poll goes on with what it set off itself, such as a ping that is out at once.
+const ROUNDS: usize = 4;
 
 impl Half {
     /// Whether the IO has seen any of it, and is to see the rest before anything else.

@@ -36,6 +36,10 @@ impl Payloads {
         bytes
     }
 
+    pub(super) fn are_any_sent(&self) -> bool {
+        self.sent > 0
+    }
+
     fn are_all_answered(&self) -> bool {
         self.sent == self.answered
     }
@@ -75,7 +79,7 @@ pub(super) struct Inbound {
 #[derive(Debug, Default)]
 pub(super) struct Told {
     pub(super) pong: bool,
-    pub(super) go_away: Option<GoAway>,
+    pub(super) go_aways: Vec<GoAway>,
 }
 
 impl Inbound {
@@ -158,7 +162,7 @@ impl Inbound {
                         && let Some(go_away) = self.draft.take(&head, rest, is_last)
                     {
                         streams.go_away(go_away.last_stream_id());
-                        told.go_away = Some(go_away);
+                        told.go_aways.push(go_away);
                     }
                 }
             }

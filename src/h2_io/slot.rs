@@ -24,6 +24,8 @@ const SENT: u8 = 2;
 const ANSWERED: u8 = 3;
 /// There is no way to ping.
 const FOREIGN: u8 = 4;
+/// There is no way to ping any more.
+const SHUT: u8 = 5;
 
 impl Slot {
     pub(super) fn new() -> Slot {
@@ -52,6 +54,11 @@ impl Slot {
         self.0.store(FOREIGN, Ordering::Relaxed);
     }
 
+    /// Nothing is written any more.
+    pub(super) fn shut(&self) {
+        self.0.store(SHUT, Ordering::Relaxed);
+    }
+
     fn get(&self) -> u8 {
         self.0.load(Ordering::Relaxed)
     }
@@ -71,6 +78,9 @@ impl Pinger for Slot {
         match self.get() {
             SENT | ANSWERED => Poll::Ready(Ok(())),
             FOREIGN => Poll::Ready(Err(PingError::unsupported(NotHttp2))),
+            SHUT => Poll::Ready(Err(PingError::unsupported(
+                "connection was shut down for writing",
+            ))),
             _ => Poll::Pending,
         }
     }
@@ -88,7 +98,7 @@ impl Pinger for Slot {
     }
 
     fn call_off(&mut self) {
-        if self.get() != FOREIGN {
+        if !matches!(self.get(), FOREIGN | SHUT) {
             self.0.store(EMPTY, Ordering::Relaxed);
         }
     }

@@ -14,6 +14,8 @@ pub(super) struct Streams {
     open: Vec<(u32, Open)>,
     /// Ids only grow (RFC 9113, section 5.1.1).
     newest: u32,
+    /// The last that the server takes; those behind it may have been on their way when it said so.
+    last: u32,
 }
 
 /// Which sides of a stream are still open.
@@ -29,6 +31,7 @@ impl Streams {
             role,
             open: Vec::new(),
             newest: 0,
+            last: u32::MAX,
         }
     }
 
@@ -44,7 +47,9 @@ impl Streams {
             && head.stream > self.newest;
         if opens {
             self.newest = head.stream;
-            self.open.push((head.stream, Open::Both));
+            if head.stream <= self.last {
+                self.open.push((head.stream, Open::Both));
+            }
         }
     }
 
@@ -74,6 +79,7 @@ impl Streams {
     /// The server said which of them it took at most.
     pub(super) fn go_away(&mut self, last_stream_id: u32) {
         if self.role == Role::Client {
+            self.last = last_stream_id;
             self.open.retain(|(id, _)| *id <= last_stream_id);
         }
     }

@@ -80,6 +80,11 @@ impl Watched {
         self.link().heard();
     }
 
+    /// Whether a limit runs on how long nothing is heard, pings or no pings.
+    pub(super) fn limits_quiet(&self) -> bool {
+        self.busy.is_some() && self.link().config().quiet_timeout.is_some()
+    }
+
     pub(super) fn wake_driver(&self) {
         self.link().wake_driver();
     }
@@ -108,9 +113,9 @@ impl Watched {
         is_first
     }
 
-    /// The peer leaves.
-    pub(super) fn take_leave(&mut self, go_away: GoAway) {
-        if go_away.is_about_pings() && self.link().pings() > 0 {
+    /// The peer leaves; if it says that it was pinged too often, it may mean these pings.
+    pub(super) fn take_leave(&mut self, go_away: GoAway, was_pinged: bool) {
+        if go_away.is_about_pings() && was_pinged {
             let span = self.link().span();
             span.in_scope(|| self.complaints.file(self.link().config()));
             let cause = Cause {

@@ -13,7 +13,7 @@ use tower_heartbeat::{
     h2_io::{Attribution, PingIo, PingLayer},
 };
 
-use super::support::{Frozen, SendRequest, get, second, serve, shake_hands};
+use super::server::{Frozen, SendRequest, get, second, serve, shake_hands};
 
 /// A connection of `pings`, by a connector whose target doesn't matter.
 async fn connection(pings: &PingLayer) -> (SendRequest, Frozen) {

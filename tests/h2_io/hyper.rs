@@ -6,7 +6,7 @@ use http_body_util::BodyExt;
 use tokio::time::Instant;
 use tower_heartbeat::{Failure, State};
 
-use super::support::{connected, get, second};
+use super::server::{connected, get, second};
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_handler_is_pinged_and_lives() {

@@ -14,7 +14,7 @@ use tokio::io::DuplexStream;
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_heartbeat::{Error, Failure, Handle, Stage, State, h2_io::PingLayer};
 
-use super::support::{Frozen, get, second, serve};
+use super::server::{Frozen, get, second, serve};
 
 /// hyper-util knows no duplex.
 #[derive(Debug)]
