@@ -33,7 +33,7 @@ where
     S: Service<Request<Empty<Bytes>>, Response = http::Response<hyper::body::Incoming>>,
     S::Error: Into<BoxError>,
 {
-    let error = client.call(get(path)).await.err().expect("an error");
+    let error = client.call(get(path)).await.expect_err("an error");
     match error {
         Error::Heartbeat(end) => Some((end.failure(), end.stage())),
         _ => None,

@@ -89,7 +89,7 @@ async fn a_call_and_a_body_are_typed_and_the_next_call_gets_a_new_connection() {
 
     lines.lock().expect("no panic")[0].send_replace(true);
     client.ready().await.expect("it is always");
-    let error = client.call(get("0")).await.err().expect("it is frozen");
+    let error = client.call(get("0")).await.expect_err("it is frozen");
     let Error::Heartbeat(end) = error else {
         panic!("{error:?}");
     };
