@@ -61,12 +61,21 @@ impl Site {
         S: Clone + Send + 'static,
         S::Future: Send,
     {
+        Site::serve_as(Server::builder(), service)
+    }
+
+    pub(crate) fn serve_as<S>(server: Server, service: S) -> Site
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+        S: Clone + Send + 'static,
+        S::Future: Send,
+    {
         let (sockets, accepted) = mpsc::unbounded_channel();
         let incoming = unfold(accepted, |mut accepted| async move {
             let socket = accepted.recv().await?;
             Some((Ok::<_, io::Error>(socket), accepted))
         });
-        tokio::spawn(Server::builder().serve_with_incoming(service, incoming));
+        tokio::spawn(server.serve_with_incoming(service, incoming));
         Site {
             frozen: watch::Sender::new(false),
             sockets,
