@@ -1,7 +1,7 @@
 //! Servers that others wrote, each in a process of its own on loopback: frozen, found, thawed, replaced.
 //!
 //! Real time and wide margins. A peer that is not installed is skipped, with the reason on stderr, unless
-//! `REAL_PEERS=required`; `REAL_PEERS_PYTHON` names the Python that has `grpcio` and
+//! `REQUIRED_PEERS` names it (`grpcio nginx`); `PEERS_PYTHON` names the Python that has `grpcio` and
 //! `grpcio-health-checking`.
 
 #![cfg(all(target_os = "linux", feature = "hyper", feature = "tonic"))]
@@ -19,6 +19,8 @@ mod http1_client;
 mod nginx;
 #[path = "real_peers/peer.rs"]
 mod peer;
+#[path = "real_peers/skip.rs"]
+mod skip;
 #[expect(dead_code, reason = "the HTTP/2 tests use the rest")]
 #[path = "hyper/support/mod.rs"]
 mod support;

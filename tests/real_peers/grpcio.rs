@@ -29,7 +29,10 @@ fn origin() -> Uri {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_hyper_a_stream_and_a_call_are_told_in_time_and_reconnect_recovers() {
-    let (Some(peer), Some(other)) = (Peer::grpcio(), Peer::grpcio()) else {
+    let Some(peer) = Peer::grpcio() else {
+        return;
+    };
+    let Some(other) = Peer::grpcio() else {
         return;
     };
     let target = Target::new(peer.address);

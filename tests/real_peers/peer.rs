@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -21,7 +21,10 @@ use nix::{
 use tokio::{net::TcpStream, time::sleep};
 use tower::{Service, service_fn, util::BoxCloneSyncService};
 
-use super::support::{millis, secs};
+use super::{
+    skip::skip,
+    support::{millis, secs},
+};
 
 /// Busy machines are late, and a late judge waits once more.
 pub(crate) const MARGIN: Duration = secs(10);
@@ -35,10 +38,11 @@ pub(crate) struct Peer {
 impl Peer {
     /// grpcio's health service, if it is installed.
     pub(crate) fn grpcio() -> Option<Peer> {
-        let python = env::var("REAL_PEERS_PYTHON").unwrap_or_else(|_| "python3".into());
+        let python = env::var("PEERS_PYTHON").unwrap_or_else(|_| "python3".into());
         let imports = ["-c", "import grpc, grpc_health.v1.health"];
         if !runs(Command::new(&python).args(imports)) {
-            return skip("no Python with grpcio and grpcio-health-checking");
+            skip("grpcio", "no Python with grpcio and grpcio-health-checking");
+            return None;
         }
         let script = concat!(
             env!("CARGO_MANIFEST_DIR"),
@@ -68,7 +72,8 @@ impl Peer {
     /// address is the first's.
     pub(crate) async fn nginx() -> Option<Peer> {
         if !runs(Command::new("nginx").arg("-v")) {
-            return skip("no nginx");
+            skip("nginx", "no nginx");
+            return None;
         }
         let address = address_of_its_own();
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!(
@@ -171,15 +176,6 @@ impl Target {
 fn runs(command: &mut Command) -> bool {
     let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
-}
-
-/// Past the capture of the test harness, which shows nothing of tests that pass.
-fn skip(reason: &str) -> Option<Peer> {
-    let required = env::var("REAL_PEERS").is_ok_and(|value| value == "required");
-    assert!(!required, "{reason}, and `REAL_PEERS` requires it");
-    let test = std::thread::current().name().unwrap_or("?").to_string();
-    writeln!(io::stderr(), "skipped: {test}: {reason}").expect("writable");
-    None
 }
 
 /// Of the addresses of the loopback interface one that no other process picks, and the sockets of
