@@ -51,7 +51,7 @@ async fn recovers(fault: fn()) -> turmoil::Result {
     let connector = Limit::new(service_fn(|_| dial()), limits);
     let kept = Arc::clone(&handles);
     let connector = service_fn(move |uri: http::Uri| {
-        let (connector, kept) = (connector.clone(), Arc::clone(&kept));
+        let kept = Arc::clone(&kept);
         async move {
             let io = connector.oneshot(uri).await?;
             kept.lock().expect("no panic").push(io.handle());
