@@ -41,7 +41,7 @@ fn a_black_hole_is_found_in_time_over_http2_and_not_without_a_heartbeat() {
             assert!(data(&mut body).await.expect("a frame").is_ok());
             let call = spawn(&client, get("/never"));
             let unwatched = spawn(&plain, get("/never"));
-            sleep(secs(3)).await;
+            sleep(secs(2)).await;
             assert!(client.is_alive());
 
             let begin = Instant::now();
@@ -55,7 +55,7 @@ fn a_black_hole_is_found_in_time_over_http2_and_not_without_a_heartbeat() {
             assert_eq!(told(&body), Some((Failure::PongTimeout, Stage::Streaming)));
             assert_in_time(begin);
 
-            sleep(secs(3)).await;
+            sleep(secs(2)).await;
             assert!(!unwatched.is_finished(), "TCP takes a quarter of an hour");
         },
     );
@@ -70,7 +70,7 @@ fn a_black_hole_is_found_in_time_over_http1() {
         let (socket, _) = listener.accept().await.expect("a connection");
         let _server = http1_client::serve(socket);
         let handle = client.handle();
-        sleep(secs(3)).await;
+        sleep(secs(2)).await;
         assert!(handle.is_alive() && handle.pongs() > 0);
 
         let begin = Instant::now();

@@ -86,7 +86,7 @@ where
     let mut watching = watching.expect("an answer").into_inner();
     assert!(watching.message().await.expect("an item").is_some());
     // Several pings, beside a stream that is silent.
-    sleep(secs(3)).await;
+    sleep(secs(2)).await;
     assert_serves(client).await;
 
     let begin = Instant::now();

@@ -22,7 +22,7 @@ use super::{
 fn config() -> Config {
     let config = Config::builder()
         .detect_within(secs(2))
-        .quiet_timeout(secs(4));
+        .quiet_timeout(secs(3));
     config.build().expect("legal settings")
 }
 
@@ -43,7 +43,7 @@ async fn over_http2_a_call_a_body_and_an_idle_connection_are_told_in_time() {
     let first = client::send(&mut busy, get("/hello")).await;
     let first = all(first.expect("an answer").into_body()).await;
     assert_eq!(first.expect("a body"), "hello");
-    sleep(secs(3)).await;
+    sleep(secs(2)).await;
     assert!(busy.is_alive() && idle.is_alive());
     assert!(idle.handle().pongs() > 0);
 
@@ -79,7 +79,7 @@ async fn over_http1_an_idle_connection_and_a_body_are_told_in_time() {
     let file = http1_client::send(&mut busy, get("/file")).await;
     let mut file = file.expect("an answer").into_body();
     assert!(data(&mut file).await.expect("data").is_ok());
-    sleep(secs(3)).await;
+    sleep(secs(2)).await;
     assert!(busy.is_alive() && idle.is_alive());
     assert!(idle.handle().pongs() > 0);
 

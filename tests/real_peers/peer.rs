@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -105,6 +106,25 @@ impl Peer {
 
     pub(crate) fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        // The signal is out; a thread on another core stops when it takes it.
+        for _ in 0..5_000 {
+            if self.has_stopped() {
+                return;
+            }
+            thread::sleep(millis(1));
+        }
+        panic!("it does not stop");
+    }
+
+    fn has_stopped(&self) -> bool {
+        let tasks = format!("/proc/{}/task", self.child.id());
+        fs::read_dir(tasks).expect("it runs").all(|task| {
+            let stat = task.expect("readable").path().join("stat");
+            let stat = fs::read_to_string(stat).unwrap_or_default();
+            // The state follows the name, which stands in parentheses.
+            let state = stat.rsplit(") ").next().unwrap_or_default();
+            state.starts_with('T')
+        })
     }
 
     pub(crate) fn thaw(&self) {
