@@ -90,8 +90,8 @@ pub trait Ping {
     /// requests would look like a dead peer.
     ///
     /// With that many in flight, no ping is made, not even one that somebody waits for; the next one
-    /// comes when there is room. It is asked at each look at a connection with requests in flight, so
-    /// it may change. Default: `None`, a ping never waits behind requests.
+    /// comes when there is room. It is asked at each look at the connection, so it has to be quick, and
+    /// may change. Default: `None`, a ping never waits behind requests.
     fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
         None
     }

@@ -196,13 +196,9 @@ impl Watch {
     where
         G: Pinger,
     {
-        let in_flight = in_flight(link);
-        if in_flight == 0 {
-            return;
-        }
         match pinger.max_concurrent_requests() {
             Ok(limit) => {
-                let full = limit.is_some_and(|limit| in_flight >= to_usize(limit));
+                let full = limit.is_some_and(|limit| in_flight(link) >= to_usize(limit));
                 if full {
                     // One may have come in since the facts were taken.
                     self.machine.on_request_start(now);

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 use tower::{Layer, Service, service_fn};
 use tower_heartbeat::{
     Config, Failure, HeartbeatLayer, PingWhen,
-    ping::{Ping, PingError, out_of_band},
+    ping::{Ping, PingError, PingPanicked, out_of_band},
 };
 
 use super::support::{client::ended, secs, within_a_second};
@@ -84,6 +84,38 @@ async fn lives(config: Config) -> Result<u64, Failure> {
 #[tokio::test(start_paused = true)]
 async fn a_ping_that_a_call_may_have_overtaken_does_not_count_as_sent() {
     assert_eq!(lives(within_a_second()).await, Ok(0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_panics_when_asked_for_its_limit_ends_its_connection() {
+    #[derive(Clone)]
+    struct Panics;
+
+    impl Ping for Panics {
+        type Pong = std::future::Ready<Result<(), PingError>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), PingError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn ping(&mut self) -> Self::Pong {
+            ready(Ok(()))
+        }
+
+        fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+            panic!("no idea")
+        }
+    }
+
+    let never = service_fn(|()| pending::<Result<(), io::Error>>());
+    let layer = HeartbeatLayer::new(within_a_second(), out_of_band(Panics));
+    let mut service = layer.layer(never);
+    let error = service.call(()).await.expect_err("nobody answers");
+    let error = error.heartbeat().expect("the heartbeat's");
+    assert_eq!(error.failure(), Failure::PingFailed);
+    let source = std::error::Error::source(error).expect("a source");
+    let panicked = source.downcast_ref::<PingPanicked>();
+    assert_eq!(panicked.expect("a panic").message(), "no idea");
 }
 
 #[tokio::test(start_paused = true)]
