@@ -21,7 +21,7 @@ pub(crate) trait Pinger {
     fn poll_pong(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>>;
 
     /// How many requests, a ping included, the peer works on at a time.
-    fn max_concurrent_requests(&self) -> Result<Option<NonZeroU32>, PingError>;
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32>;
 
     /// Whether a pong is awaited.
     fn is_out(&self) -> bool;
@@ -75,11 +75,9 @@ impl<P: Ping> Pinger for Pinned<P> {
         Poll::Ready(pong.and(dropped))
     }
 
-    fn max_concurrent_requests(&self) -> Result<Option<NonZeroU32>, PingError> {
-        match &self.ping {
-            Some(ping) => caught(|| ping.max_concurrent_requests()),
-            None => Ok(None),
-        }
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        // Not caught here: a panic ends the look, and with it this connection.
+        self.ping.as_ref()?.max_concurrent_requests()
     }
 
     fn is_out(&self) -> bool {
@@ -115,7 +113,7 @@ where
         (**self).poll_pong(cx)
     }
 
-    fn max_concurrent_requests(&self) -> Result<Option<NonZeroU32>, PingError> {
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
         (**self).max_concurrent_requests()
     }
 

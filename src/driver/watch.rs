@@ -196,17 +196,13 @@ impl Watch {
     where
         G: Pinger,
     {
-        match pinger.max_concurrent_requests() {
-            Ok(limit) => {
-                let full = limit.is_some_and(|limit| in_flight(link) >= to_usize(limit));
-                if full {
-                    // One may have come in since the facts were taken.
-                    self.machine.on_request_start(now);
-                }
-                self.machine.on_full(full, now);
-            }
-            Err(error) => self.fail(error, link, now),
+        let limit = pinger.max_concurrent_requests();
+        let full = limit.is_some_and(|limit| in_flight(link) >= to_usize(limit));
+        if full {
+            // One may have come in since the facts were taken.
+            self.machine.on_request_start(now);
         }
+        self.machine.on_full(full, now);
     }
 
     /// `true` if the pong came.
