@@ -86,7 +86,8 @@ impl Config {
     ///
     /// With [`PingWhen::WhileBusy`] and [`PingWhen::NotBusy`] it speaks of the times in which they
     /// ping only: a request on a connection that pings only when it is not busy is bounded by
-    /// `quiet_timeout` alone.
+    /// `quiet_timeout` alone, and so are those of a peer that is at its
+    /// [limit](crate::ping#a-peer-that-works-on-few-requests-at-a-time).
     ///
     /// It says nothing of a peer that cannot be pinged ([`Handle::can_ping`](crate::Handle::can_ping)).
     ///
@@ -272,7 +273,8 @@ pub enum PingWhen {
     /// transports, on which a ping would wait behind the request (HTTP/1; `hyper::http1::Connect`
     /// sets it by itself). While a request is in flight
     /// only `quiet_timeout` watches the peer: without it, a request to a peer that vanished waits
-    /// for ever.
+    /// for ever. For a peer that takes more than one at a time, but few, tell the
+    /// [ping source](crate::ping#a-peer-that-works-on-few-requests-at-a-time).
     NotBusy,
 }
 

@@ -3,7 +3,8 @@
 //! # Table
 //!
 //! The ping's side. *Quiet* modes are all but `Always`; *wanted* means that somebody asked for a
-//! ping (`ping_now`, a held `poll_ready`); *asleep* means that the ping mode forbids pings now.
+//! ping (`ping_now`, a held `poll_ready`); *asleep* means that the ping mode forbids pings now, or
+//! that the peer is *full*: as many requests are in flight as it works on at a time.
 //! A fact that has no row changes nothing in that state.
 //!
 //! | state | fact | next state | action |
@@ -14,11 +15,11 @@
 //! | `Resting` | falls asleep / wakes | never due / due `interval` from the last sign of life | |
 //! | `Sending` | ping sent | `Waiting`, pong wait runs from now | |
 //! | `Sending` | heard | `CallingOff`; if wanted or `Always`, the ready wait ends `interval + ready_timeout` from now | |
-//! | `Sending` | falls asleep (and not wanted, or serial) | `CallingOff` | |
+//! | `Sending` | falls asleep (and not wanted, or serial, or full) | `CallingOff` | |
 //! | `Sending` | ready wait over | `Ended` | `LookAgain`, then `End(PingBlocked)` |
 //! | `CallingOff` | any timeout call | `Resting` | `CallOff` |
 //! | `CallingOff` | ping sent after all | `Waiting`, as from `Sending` | |
-//! | all but `Waiting`, `Ended` | wanted | the same, and the next ping is due now, also while asleep (unless serial and busy) | |
+//! | all but `Waiting`, `Ended` | wanted | the same, and the next ping is due now, also while asleep (unless serial and busy, or full) | |
 //! | `Waiting` | heard | `Waiting`, no misses, window ends `interval + pong_timeout` from now | |
 //! | `Waiting` | pong | `Resting`; one more round-trip sample | |
 //! | `Waiting` | window over, not the last | `Waiting`, one more miss and window | `Missed` |
@@ -95,7 +96,7 @@ enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Usage {
     Idle { since: Moment },
-    Busy { since: Moment },
+    Busy { since: Moment, full: bool },
 }
 
 /// The liveness of one connection.
@@ -205,8 +206,27 @@ impl Liveness {
         let now = self.clamp(now);
         if let Usage::Idle { .. } = self.usage {
             let slept = self.asleep();
-            self.usage = Usage::Busy { since: now };
+            self.usage = Usage::Busy {
+                since: now,
+                full: false,
+            };
             self.quiet_excused_at = None;
+            self.follow_usage(slept, now);
+        }
+    }
+
+    /// As many requests are in flight as the peer works on at a time, or fewer again: whether a ping
+    /// would wait behind them.
+    pub(crate) fn on_full(&mut self, full: bool, now: Moment) {
+        let now = self.clamp(now);
+        if let Usage::Busy {
+            since,
+            full: before,
+        } = self.usage
+            && full != before
+        {
+            let slept = self.asleep();
+            self.usage = Usage::Busy { since, full };
             self.follow_usage(slept, now);
         }
     }
@@ -519,9 +539,9 @@ impl Liveness {
 
     fn asleep(&self) -> bool {
         match (self.config.ping_when, self.usage) {
-            (PingWhen::WhileBusy, Usage::Idle { .. }) | (PingWhen::NotBusy, Usage::Busy { .. }) => {
-                true
-            }
+            (_, Usage::Busy { full: true, .. })
+            | (PingWhen::WhileBusy, Usage::Idle { .. })
+            | (PingWhen::NotBusy, Usage::Busy { .. }) => true,
             (PingWhen::Always | PingWhen::Quiet, _)
             | (PingWhen::WhileBusy, Usage::Busy { .. })
             | (PingWhen::NotBusy, Usage::Idle { .. }) => false,
@@ -532,13 +552,13 @@ impl Liveness {
         matches!(&self.pings, Some(pings) if pings.wanted_at.is_some())
     }
 
-    /// A serial transport that is busy can't carry a ping, however wanted.
+    /// A serial transport that is busy can't carry a ping, however wanted; nor one that is full.
     fn may_ping_if_wanted(&self) -> bool {
-        let serial_and_busy = matches!(
+        let no_room = matches!(
             (self.config.ping_when, self.usage),
-            (PingWhen::NotBusy, Usage::Busy { .. })
+            (PingWhen::NotBusy, Usage::Busy { .. }) | (_, Usage::Busy { full: true, .. })
         );
-        !serial_and_busy
+        !no_room
     }
 
     fn clamp(&mut self, now: Moment) -> Moment {

@@ -10,6 +10,19 @@
 //! A ping has two phases: it is *brought out* on this side (bounded by `ready_timeout`), then the
 //! pong is awaited (`pong_timeout`, `max_missed`). A ping that is stuck behind this side's own
 //! queue is not a dead peer.
+//!
+//! # A peer that works on few requests at a time
+//!
+//! A ping that is a request takes one of the peer's places for requests. Over HTTP/2 the peer says
+//! how many it has (`SETTINGS_MAX_CONCURRENT_STREAMS`, usually 100 or more), and the transport lets every
+//! further request wait in a queue of its own, unseen: it is always ready. A ping among those
+//! counts as sent, so that slow requests in all places look like a dead peer. Tell the source how many there
+//! are where that can happen: `max_concurrent_requests` of [`request`], [`with_service`], `http::head` and
+//! `tonic::health`, [`Ping::max_concurrent_requests`] of one's own. While so many are in flight (which
+//! takes a layer that counts them to the end of their bodies, `http::CompleteOnBody`), no ping is made, and only
+//! [`quiet_timeout`](crate::ConfigBuilder::quiet_timeout) watches the peer. Where the transport does not take
+//! a request before it can go out, [`PingWhen::NotBusy`](crate::PingWhen::NotBusy) does the same for one
+//! place (HTTP/1).
 
 mod out_of_band;
 mod request;
@@ -19,6 +32,7 @@ use std::{
     any::Any,
     error::Error as StdError,
     fmt,
+    num::NonZeroU32,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -67,7 +81,22 @@ pub trait Ping {
     fn ping(&mut self) -> Self::Pong;
 
     /// Gives up the ping that is not out yet, and whatever `poll_ready` acquired for it.
+    ///
+    /// The pong of a ping that was made, and found to stand behind
+    /// [too many requests](Ping::max_concurrent_requests), is dropped before.
     fn call_off(&mut self) {}
+
+    /// Returns how many requests the peer works on at a time, if a ping counts among them and would
+    /// otherwise wait behind them unseen: in a transport that is always ready and queues (HTTP/2
+    /// does, beyond the peer's `SETTINGS_MAX_CONCURRENT_STREAMS`), it would count as sent, and slow
+    /// requests would look like a dead peer.
+    ///
+    /// With that many in flight, no ping is made, not even one that somebody waits for; the next one
+    /// comes when there is room. It is asked at each look at the connection, so it has to be quick, and
+    /// may change. Default: `None`, a ping never waits behind requests.
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        None
+    }
 }
 
 /// Attaches pings to the service of a new connection.

@@ -59,8 +59,10 @@
 //! # Queues below the ping
 //!
 //! A `Channel` is a buffer, and h2 queues requests where the peer allows few concurrent streams: a ping
-//! that is a request can wait there, unseen, and slow requests can make it a false miss. Leave the
-//! peer's limit some room.
+//! that is a request can wait there, unseen, and slow requests can make it a false miss. Tell it how many
+//! calls the server takes at a time, [`HealthSource::max_concurrent_requests`] (or the
+//! `Endpoint`'s `concurrency_limit`, if that is less): while so many are in flight it isn't sent, and
+//! [`quiet_timeout`](crate::ConfigBuilder::quiet_timeout) watches the server.
 
 #[cfg(feature = "tonic-channel")]
 mod connect;

@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    num::NonZeroU32,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     task::{Context, Poll},
@@ -18,6 +19,9 @@ pub(crate) trait Pinger {
 
     /// The answer to the ping that is out.
     fn poll_pong(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>>;
+
+    /// How many requests, a ping included, the peer works on at a time.
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32>;
 
     /// Whether a pong is awaited.
     fn is_out(&self) -> bool;
@@ -71,6 +75,11 @@ impl<P: Ping> Pinger for Pinned<P> {
         Poll::Ready(pong.and(dropped))
     }
 
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        // Not caught here: a panic ends the look, and with it this connection.
+        self.ping.as_ref()?.max_concurrent_requests()
+    }
+
     fn is_out(&self) -> bool {
         self.pong.is_some()
     }
@@ -102,6 +111,10 @@ where
 
     fn poll_pong(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), PingError>> {
         (**self).poll_pong(cx)
+    }
+
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        (**self).max_concurrent_requests()
     }
 
     fn is_out(&self) -> bool {

@@ -1,12 +1,14 @@
 //! One connection that is looked at: facts, its ping, the machine's actions, in that order.
 
 use std::{
+    num::NonZeroU32,
     task::{Context, Poll},
     time::Duration,
 };
 
 use super::{faults::Faults, pinger::Pinger};
 use crate::{
+    config::PingWhen,
     error::{Cause, Failure},
     link::{Link, in_flight, is_abandoned, meet_calls, status},
     liveness::{Action, Ending, Liveness, Standing},
@@ -126,6 +128,7 @@ impl Watch {
             meet_calls(link);
         }
         self.take_facts(link, raised, now.at);
+        self.look_for_room(link, pinger, now.at);
         if leaving && self.see_off(link, pinger) {
             return Some(Next::Finish);
         }
@@ -188,6 +191,20 @@ impl Watch {
         }
     }
 
+    /// A ping among more requests than the peer works on would wait behind them, and count as sent.
+    fn look_for_room<G>(&mut self, link: &Link, pinger: &G, now: Moment)
+    where
+        G: Pinger,
+    {
+        let limit = pinger.max_concurrent_requests();
+        let full = limit.is_some_and(|limit| in_flight(link) >= to_usize(limit));
+        if full {
+            // One may have come in since the facts were taken.
+            self.machine.on_request_start(now);
+        }
+        self.machine.on_full(full, now);
+    }
+
     /// `true` if the peer answered.
     fn poll_ping<G>(
         &mut self,
@@ -201,12 +218,7 @@ impl Watch {
     {
         if self.phase == Phase::Readying && self.machine.is_sending() {
             match pinger.poll_send(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.phase = Phase::Out;
-                    self.machine.on_ping_sent(now);
-                    link.count_ping();
-                    tracing::trace!("ping");
-                }
+                Poll::Ready(Ok(())) => self.send(link, pinger, now),
                 Poll::Ready(Err(error)) => self.fail(error, link, pinger, now),
                 Poll::Pending => {}
             }
@@ -232,6 +244,23 @@ impl Watch {
             }
         }
         false
+    }
+
+    fn send<G>(&mut self, link: &Link, pinger: &G, now: Moment)
+    where
+        G: Pinger,
+    {
+        // A call of another thread may stand before the ping in the transport's queue. A serial
+        // transport has none, and a ping that it let in must not be dropped.
+        if link.config().ping_when != PingWhen::NotBusy {
+            self.look_for_room(link, pinger, now);
+        }
+        if self.machine.is_sending() {
+            self.phase = Phase::Out;
+            self.machine.on_ping_sent(now);
+            link.count_ping();
+            tracing::trace!("ping");
+        }
     }
 
     fn fail<G>(&mut self, error: PingError, link: &Link, pinger: &mut G, now: Moment)
@@ -331,6 +360,10 @@ impl Watch {
             (None, _) | (_, Some(_)) => Next::Sleep(wake_at),
         }
     }
+}
+
+fn to_usize(limit: NonZeroU32) -> usize {
+    usize::try_from(limit.get()).unwrap_or(usize::MAX)
 }
 
 /// What is left of `interval` without `part`, in 2^-32.

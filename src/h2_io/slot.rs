@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicU8, Ordering},
@@ -91,6 +92,11 @@ impl Pinger for Slot {
         } else {
             Poll::Pending
         }
+    }
+
+    /// A PING waits behind no request.
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        None
     }
 
     fn is_out(&self) -> bool {

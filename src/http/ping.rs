@@ -3,6 +3,7 @@
 use std::{
     fmt,
     marker::PhantomData,
+    num::NonZeroU32,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
@@ -22,7 +23,8 @@ use crate::{
 /// The URI has to be absolute. Over HTTP/1, `hyper::http1` sends its path and a `Host` header; with
 /// other clients it is sent as it is. Any answer is a pong, since any well-formed answer proves the
 /// path to the peer (a reset of its HTTP/2 stream, too); [`expect_status`](HttpSource::expect_status)
-/// is stricter. [`ping::request`](crate::ping::request) sends a request with headers of your own.
+/// is stricter. A peer that works on few requests at a time needs
+/// [`max_concurrent_requests`](HttpSource::max_concurrent_requests). [`ping::request`](crate::ping::request) sends a request with headers of your own.
 ///
 /// ```
 /// use http::{StatusCode, Uri};
@@ -51,6 +53,7 @@ pub struct HttpSource<B> {
     method: Method,
     uri: Uri,
     expected: Option<StatusCode>,
+    max_concurrent_requests: Option<NonZeroU32>,
     body: PhantomData<fn() -> B>,
 }
 
@@ -60,6 +63,7 @@ impl<B> HttpSource<B> {
             method,
             uri,
             expected: None,
+            max_concurrent_requests: None,
             body: PhantomData,
         }
     }
@@ -69,6 +73,24 @@ impl<B> HttpSource<B> {
     #[must_use]
     pub fn expect_status(mut self, status: StatusCode) -> Self {
         self.expected = Some(status);
+        self
+    }
+
+    /// Tells how many requests the peer works on at a time, pings included: over HTTP/2 its
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS`, of which neither hyper nor tonic tells.
+    ///
+    /// While so many are in flight no ping is made, since it would wait behind them in the transport's
+    /// queue, unseen, and slow requests would look like a dead peer; see
+    /// [`ping`](crate::ping#a-peer-that-works-on-few-requests-at-a-time). Then only
+    /// [`quiet_timeout`](crate::ConfigBuilder::quiet_timeout) watches the peer.
+    /// It has to be what this connection's requests can use: those that others send beside the heartbeat are not
+    /// counted.
+    ///
+    /// Default: none, pings are made however many are in flight.
+    #[doc(alias = "max_concurrent_streams")]
+    #[must_use]
+    pub fn max_concurrent_requests(mut self, limit: NonZeroU32) -> Self {
+        self.max_concurrent_requests = Some(limit);
         self
     }
 }
@@ -121,6 +143,10 @@ where
 
     fn call_off(&mut self) {
         self.service = self.service.clone();
+    }
+
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        self.source.max_concurrent_requests
     }
 }
 
@@ -235,6 +261,7 @@ impl<B> Clone for HttpSource<B> {
             method: self.method.clone(),
             uri: self.uri.clone(),
             expected: self.expected,
+            max_concurrent_requests: self.max_concurrent_requests,
             body: PhantomData,
         }
     }
@@ -246,6 +273,7 @@ impl<B> fmt::Debug for HttpSource<B> {
             .field("method", &self.method)
             .field("uri", &self.uri)
             .field("expected", &self.expected)
+            .field("max_concurrent_requests", &self.max_concurrent_requests)
             .finish()
     }
 }

@@ -132,7 +132,7 @@ impl Liveness {
     /// From when, and until when, a busy peer may be quiet.
     pub(super) fn quiet_limit(&self) -> Option<(Moment, Moment)> {
         match (self.usage, self.config.quiet_timeout) {
-            (Usage::Busy { since }, Some(timeout)) => {
+            (Usage::Busy { since, .. }, Some(timeout)) => {
                 let since = since.max(self.heard_at);
                 Some((since, since.after(timeout)))
             }

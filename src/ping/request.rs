@@ -3,6 +3,7 @@
 use std::{
     fmt,
     future::{Ready, ready},
+    num::NonZeroU32,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -32,6 +33,7 @@ where
     RequestSource {
         make,
         check: AnyResponse,
+        max_concurrent_requests: None,
     }
 }
 
@@ -40,6 +42,7 @@ where
 pub struct RequestSource<M, C = AnyResponse> {
     make: M,
     check: C,
+    max_concurrent_requests: Option<NonZeroU32>,
 }
 
 impl<M> RequestSource<M> {
@@ -69,7 +72,28 @@ impl<M> RequestSource<M> {
         RequestSource {
             make: self.make,
             check: CheckFn(check),
+            max_concurrent_requests: self.max_concurrent_requests,
         }
+    }
+}
+
+impl<M, C> RequestSource<M, C> {
+    /// Tells how many requests the peer works on at a time, pings included: over HTTP/2 its
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS`, of which neither hyper nor tonic tells.
+    ///
+    /// While so many are in flight no ping is made, since it would wait behind them in the transport's
+    /// queue, unseen, and slow requests would look like a dead peer; see
+    /// [`ping`](super#a-peer-that-works-on-few-requests-at-a-time). Then only
+    /// [`quiet_timeout`](crate::ConfigBuilder::quiet_timeout) watches the peer.
+    /// It has to be what this connection's requests can use: those that others send beside the heartbeat are not
+    /// counted.
+    ///
+    /// Default: none, pings are made however many are in flight.
+    #[doc(alias = "max_concurrent_streams")]
+    #[must_use]
+    pub fn max_concurrent_requests(mut self, limit: NonZeroU32) -> Self {
+        self.max_concurrent_requests = Some(limit);
+        self
     }
 }
 
@@ -126,6 +150,7 @@ where
             service: service.clone(),
             make: self.make.clone(),
             check: self.check.clone(),
+            max_concurrent_requests: self.max_concurrent_requests,
         })
     }
 }
@@ -135,6 +160,7 @@ pub struct RequestPing<S, M, C> {
     service: S,
     make: M,
     check: C,
+    max_concurrent_requests: Option<NonZeroU32>,
 }
 
 impl<S, M, Req, C> Ping for RequestPing<S, M, C>
@@ -162,6 +188,10 @@ where
     fn call_off(&mut self) {
         // A fresh clone holds no readiness; the old one's permits go back with it.
         self.service = self.service.clone();
+    }
+
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        self.max_concurrent_requests
     }
 }
 

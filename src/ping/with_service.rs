@@ -3,6 +3,7 @@
 use std::{
     fmt,
     marker::PhantomData,
+    num::NonZeroU32,
     task::{Context, Poll},
 };
 
@@ -42,6 +43,7 @@ where
 {
     ServiceSource {
         ping,
+        max_concurrent_requests: None,
         request: PhantomData,
     }
 }
@@ -49,7 +51,28 @@ where
 /// The source of [`with_service`].
 pub struct ServiceSource<Req, F> {
     ping: F,
+    max_concurrent_requests: Option<NonZeroU32>,
     request: PhantomData<fn(Req)>,
+}
+
+impl<Req, F> ServiceSource<Req, F> {
+    /// Tells how many requests the peer works on at a time, pings included: over HTTP/2 its
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS`, of which neither hyper nor tonic tells.
+    ///
+    /// While so many are in flight no ping is made, since it would wait behind them in the transport's
+    /// queue, unseen, and slow requests would look like a dead peer; see
+    /// [`ping`](super#a-peer-that-works-on-few-requests-at-a-time). Then only
+    /// [`quiet_timeout`](crate::ConfigBuilder::quiet_timeout) watches the peer.
+    /// It has to be what this connection's requests can use: those that others send beside the heartbeat are not
+    /// counted.
+    ///
+    /// Default: none, pings are made however many are in flight.
+    #[doc(alias = "max_concurrent_streams")]
+    #[must_use]
+    pub fn max_concurrent_requests(mut self, limit: NonZeroU32) -> Self {
+        self.max_concurrent_requests = Some(limit);
+        self
+    }
 }
 
 impl<Req, F, S, Fut, E> PingSource<S> for ServiceSource<Req, F>
@@ -66,6 +89,7 @@ where
         Some(ServicePing {
             service: service.clone(),
             ping: self.ping.clone(),
+            max_concurrent_requests: self.max_concurrent_requests,
             request: PhantomData,
         })
     }
@@ -75,6 +99,7 @@ where
 pub struct ServicePing<Req, S, F> {
     service: S,
     ping: F,
+    max_concurrent_requests: Option<NonZeroU32>,
     request: PhantomData<fn(Req)>,
 }
 
@@ -100,6 +125,10 @@ where
     fn call_off(&mut self) {
         self.service = self.service.clone();
     }
+
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        self.max_concurrent_requests
+    }
 }
 
 impl<Req, F> Clone for ServiceSource<Req, F>
@@ -109,6 +138,7 @@ where
     fn clone(&self) -> Self {
         ServiceSource {
             ping: self.ping.clone(),
+            max_concurrent_requests: self.max_concurrent_requests,
             request: PhantomData,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroU32,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -33,6 +34,9 @@ use crate::{
 /// stream by the peer is a pong as well. An answer that is not gRPC (a proxy's HTTP 502, say) ends the connection with
 /// [`Failure::PingFailed`](crate::Failure::PingFailed), its source a [`HealthError`].
 ///
+/// A server that works on few calls at a time needs
+/// [`max_concurrent_requests`](HealthSource::max_concurrent_requests).
+///
 /// # Servers without a health service
 ///
 /// They answer UNIMPLEMENTED. That is a sign of life, but it says that this peer
@@ -59,6 +63,7 @@ pub fn health() -> HealthSource {
         uri: Uri::from_static(CHECK),
         request: encode(""),
         pongs: Pongs::Implemented,
+        max_concurrent_requests: None,
     }
 }
 
@@ -70,6 +75,7 @@ pub struct HealthSource {
     uri: Uri,
     request: Bytes,
     pongs: Pongs,
+    max_concurrent_requests: Option<NonZeroU32>,
 }
 
 /// Which answers are pongs.
@@ -122,6 +128,24 @@ impl HealthSource {
     #[must_use]
     pub fn expect_serving(mut self) -> Self {
         self.pongs = Pongs::Serving;
+        self
+    }
+
+    /// Tells how many requests the peer works on at a time, pings included: over HTTP/2 its
+    /// `SETTINGS_MAX_CONCURRENT_STREAMS`, of which neither hyper nor tonic tells.
+    ///
+    /// While so many are in flight no ping is made, since it would wait behind them in the transport's
+    /// queue, unseen, and slow requests would look like a dead peer; see
+    /// [`ping`](crate::ping#a-peer-that-works-on-few-requests-at-a-time). Then only
+    /// [`quiet_timeout`](crate::ConfigBuilder::quiet_timeout) watches the peer.
+    /// It has to be what this connection's requests can use: those that others send beside the heartbeat are not
+    /// counted.
+    ///
+    /// Default: none, pings are made however many are in flight.
+    #[doc(alias = "max_concurrent_streams")]
+    #[must_use]
+    pub fn max_concurrent_requests(mut self, limit: NonZeroU32) -> Self {
+        self.max_concurrent_requests = Some(limit);
         self
     }
 }
@@ -181,6 +205,10 @@ where
 
     fn call_off(&mut self) {
         self.service = self.service.clone();
+    }
+
+    fn max_concurrent_requests(&self) -> Option<NonZeroU32> {
+        self.source.max_concurrent_requests
     }
 }
 

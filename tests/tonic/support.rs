@@ -61,10 +61,10 @@ impl Site {
         S: Clone + Send + 'static,
         S::Future: Send,
     {
-        Site::serve_with(Server::builder(), service)
+        Site::serve_as(Server::builder(), service)
     }
 
-    fn serve_with<S>(server: Server, service: S) -> Site
+    pub(crate) fn serve_as<S>(server: Server, service: S) -> Site
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
         S: Clone + Send + 'static,
@@ -113,7 +113,7 @@ impl Site {
         });
         let server = Server::builder().max_concurrent_streams(streams);
         (
-            Site::serve_with(server, BoxCloneService::new(service)),
+            Site::serve_as(server, BoxCloneService::new(service)),
             reporter,
         )
     }

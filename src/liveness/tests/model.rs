@@ -8,6 +8,12 @@ pub(super) struct Model {
     pub(super) now: Moment,
     pub(super) ping: Ping,
     pub(super) busy: bool,
+    /// Whether a ping would wait behind the requests in flight.
+    full: bool,
+    /// The last time that this changed.
+    turned_at: Moment,
+    /// Whether it came about while the ping that was asked for was not out.
+    filled: bool,
     pub(super) ending: Option<Ending>,
     /// Whether the first ping, which may be brought forward at will, is yet to go out.
     spread: bool,
@@ -35,6 +41,8 @@ pub(super) enum Fact {
     Unsupported,
     RequestStart,
     RequestEnd,
+    Full,
+    Room,
     Wanted,
     LocalPause,
 }
@@ -54,6 +62,9 @@ impl Model {
             now,
             ping: Ping::Resting,
             busy: false,
+            full: false,
+            turned_at: now,
+            filled: false,
             ending: None,
             spread: false,
             last_ping_at: now,
@@ -81,7 +92,7 @@ impl Model {
     /// From when on the peer's silence counts, while pings are made.
     pub(super) fn silent_since(&self) -> Moment {
         match self.config.ping_when {
-            PingWhen::Always | PingWhen::Quiet => self.heard_at,
+            PingWhen::Always | PingWhen::Quiet => self.heard_at.max(self.turned_at),
             PingWhen::WhileBusy | PingWhen::NotBusy => self.heard_at.max(self.stirred_at),
         }
     }
@@ -118,6 +129,8 @@ impl Model {
             }
             Fact::RequestStart => self.turn_busy(true),
             Fact::RequestEnd => self.turn_busy(false),
+            Fact::Full => self.turn_full(self.busy),
+            Fact::Room => self.turn_full(false),
             Fact::Wanted => {
                 self.stirred_at = self.now;
                 self.wanted |= self.can_ping && !matches!(self.ping, Ping::Out { .. });
@@ -135,7 +148,7 @@ impl Model {
             Action::Ping => self.take_ping(quiet_for),
             Action::CallOff => {
                 assert!(matches!(self.ping, Ping::Asked { .. }));
-                assert_ne!(self.config.ping_when, PingWhen::Always);
+                assert!(self.config.ping_when != PingWhen::Always || self.filled);
                 self.ping = Ping::Resting;
             }
             Action::Missed { missed } => {
@@ -185,13 +198,23 @@ impl Model {
             self.busy = busy;
             self.usage_since = self.now;
             self.stirred_at = self.now;
+            self.turn_full(false);
+        }
+    }
+
+    fn turn_full(&mut self, full: bool) {
+        if self.full != full {
+            self.full = full;
+            self.filled |= full;
+            self.turned_at = self.now;
+            self.stirred_at = self.now;
         }
     }
 
     fn asleep(&self) -> bool {
         match self.config.ping_when {
-            PingWhen::Always | PingWhen::Quiet => false,
-            PingWhen::WhileBusy => !self.busy,
+            PingWhen::Always | PingWhen::Quiet => self.full,
+            PingWhen::WhileBusy => !self.busy || self.full,
             PingWhen::NotBusy => self.busy,
         }
     }
@@ -200,7 +223,7 @@ impl Model {
         assert!(self.can_ping);
         assert_eq!(self.ping, Ping::Resting);
         let serial = self.config.ping_when == PingWhen::NotBusy;
-        assert!(!(serial && self.busy));
+        assert!(!(serial && self.busy || self.full));
         let rested = match self.config.ping_when {
             PingWhen::Always => self.now.since(self.last_ping_at),
             PingWhen::Quiet | PingWhen::WhileBusy | PingWhen::NotBusy => quiet_for,
@@ -209,6 +232,7 @@ impl Model {
         let due = self.spread || rested >= self.config.interval / 100 * share;
         assert!(!self.asleep() && due || self.wanted);
         self.ping = Ping::Asked { at: self.now };
+        self.filled = false;
     }
 
     fn take_standing(&mut self, standing: Standing, quiet_for: Duration) {

@@ -160,6 +160,8 @@ pub(super) fn steps() -> impl Strategy<Value = Step> {
         3 => Just(Fact::Pong),
         3 => Just(Fact::RequestStart),
         3 => Just(Fact::RequestEnd),
+        2 => Just(Fact::Full),
+        1 => Just(Fact::Room),
         2 => Just(Fact::Wanted),
         1 => Just(Fact::LocalPause),
     ];
@@ -193,6 +195,8 @@ fn alive() -> impl Strategy<Value = Fact> {
         3 => Just(Fact::Heard),
         2 => Just(Fact::RequestStart),
         2 => Just(Fact::RequestEnd),
+        1 => Just(Fact::Full),
+        1 => Just(Fact::Room),
         1 => Just(Fact::Wanted),
     ]
 }

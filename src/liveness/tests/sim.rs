@@ -84,7 +84,7 @@ impl Sim {
     }
 
     pub(super) fn report(&mut self, fact: Fact, now: Moment) {
-        let call = match fact {
+        let call: fn(&mut Liveness, Moment) = match fact {
             Fact::Nothing => return,
             Fact::Failed => return self.fail(now),
             Fact::Heard => Liveness::on_heard,
@@ -96,6 +96,8 @@ impl Sim {
             }
             Fact::RequestStart => Liveness::on_request_start,
             Fact::RequestEnd => Liveness::on_request_end,
+            Fact::Full => |machine, now| machine.on_full(true, now),
+            Fact::Room => |machine, now| machine.on_full(false, now),
             Fact::Wanted => Liveness::on_ping_wanted,
             Fact::LocalPause => Liveness::on_local_pause,
         };

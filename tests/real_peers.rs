@@ -1,0 +1,26 @@
+//! Servers that others wrote, each in a process of its own on loopback: frozen, found, thawed, replaced.
+//!
+//! Real time and wide margins. A peer that is not installed is skipped, with the reason on stderr, unless
+//! `REQUIRED_PEERS` names it (`grpcio nginx`); `PEERS_PYTHON` names the Python that has `grpcio` and
+//! `grpcio-health-checking`.
+
+#![cfg(all(target_os = "linux", feature = "hyper", feature = "tonic"))]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait, and look at the clock"
+)]
+
+#[path = "real_peers/grpcio.rs"]
+mod grpcio;
+#[expect(dead_code, reason = "the HTTP/1 tests use the rest")]
+#[path = "hyper_http1/client.rs"]
+mod http1_client;
+#[path = "real_peers/nginx.rs"]
+mod nginx;
+#[path = "real_peers/peer.rs"]
+mod peer;
+#[path = "real_peers/skip.rs"]
+mod skip;
+#[expect(dead_code, reason = "the HTTP/2 tests use the rest")]
+#[path = "hyper/support/mod.rs"]
+mod support;

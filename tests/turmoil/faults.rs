@@ -1,0 +1,246 @@
+//! Each fault under each client: what the client is told, and when.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout};
+use tower_heartbeat::{Failure, Handle, Stage, State};
+use turmoil::{Builder, hold, partition, partition_oneway, release, repair};
+
+use super::{
+    client::{Client, Stack, config, open},
+    server::{HOST, SLOW, serve},
+    support::{millis, secs},
+};
+
+const STACKS: [Stack; 4] = [
+    Stack::Http1Idle,
+    Stack::Http1Busy,
+    Stack::Http2,
+    Stack::Grpc,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Hold,
+    Partition,
+    NothingGets {
+        to: &'static str,
+        from: &'static str,
+    },
+    HoldWithinThePongWait,
+}
+
+const TO_THE_SERVER: Fault = Fault::NothingGets {
+    to: HOST,
+    from: CLIENT,
+};
+const TO_THE_CLIENT: Fault = Fault::NothingGets {
+    to: CLIENT,
+    from: HOST,
+};
+const CLIENT: &str = "client";
+
+#[test]
+fn a_link_that_holds_is_found_in_time_and_a_new_connection_works_after_it() {
+    for stack in STACKS {
+        assert_dies(stack, &run(stack, Fault::Hold, 1));
+    }
+}
+
+#[test]
+fn a_link_that_loses_everything_is_found_in_time() {
+    for stack in STACKS {
+        assert_dies(stack, &run(stack, Fault::Partition, 2));
+    }
+}
+
+#[test]
+fn a_link_on_which_nothing_gets_to_the_server_is_found_in_time() {
+    for stack in [Stack::Http1Idle, Stack::Http2, Stack::Grpc] {
+        assert_dies(stack, &run(stack, TO_THE_SERVER, 3));
+    }
+}
+
+#[test]
+fn an_answer_that_still_comes_is_taken_before_nothing_gets_to_the_server() {
+    let log = run(Stack::Http1Busy, TO_THE_SERVER, 3);
+    let told: Vec<_> = log.iter().map(|(_, told)| told.as_str()).collect();
+    let again = "again: Err(Some((PongTimeout, NotSent)))";
+    assert_eq!(
+        told,
+        [
+            "fault",
+            "dead: PongTimeout",
+            "slow: Ok(())",
+            again,
+            "new connection"
+        ]
+    );
+    assert!(log[1].0 - log[0].0 <= SLOW + config().worst_case_detection());
+}
+
+#[test]
+fn a_link_on_which_nothing_gets_to_the_client_is_found_in_time() {
+    for stack in STACKS {
+        assert_dies(stack, &run(stack, TO_THE_CLIENT, 4));
+    }
+}
+
+#[test]
+fn a_link_that_holds_for_less_than_the_pong_wait_costs_nothing() {
+    for stack in STACKS {
+        let log = run(stack, Fault::HoldWithinThePongWait, 5);
+        let told: Vec<_> = log.iter().map(|(_, told)| told.as_str()).collect();
+        assert_eq!(
+            told,
+            ["fault", "over", "alive", "slow: Ok(())", "again: Ok(())"],
+            "{stack:?}"
+        );
+    }
+}
+
+#[test]
+fn the_same_seed_has_the_same_outcome_to_the_millisecond() {
+    for stack in STACKS {
+        for fault in [Fault::Hold, Fault::Partition, Fault::HoldWithinThePongWait] {
+            let first = run(stack, fault, 6);
+            assert_eq!(first, run(stack, fault, 6), "{stack:?}, {fault:?}");
+        }
+    }
+    // The log would show a difference.
+    let first = run(Stack::Http2, Fault::Hold, 6);
+    assert!((7..17).any(|seed| run(Stack::Http2, Fault::Hold, seed) != first));
+}
+
+/// What happened, and when.
+type Log = Vec<(Duration, String)>;
+
+const LATENCY: Duration = millis(20);
+
+fn run(stack: Stack, fault: Fault, seed: u64) -> Log {
+    let log = Arc::new(Mutex::new(Log::new()));
+    let mut simulation = Builder::new()
+        .rng_seed(seed)
+        .simulation_duration(secs(30))
+        .min_message_latency(millis(1))
+        .max_message_latency(LATENCY)
+        .build();
+    simulation.host(HOST, move || serve(stack));
+    simulation.client(CLIENT, {
+        let log = Arc::clone(&log);
+        async move {
+            let tell = |what: String| {
+                let entry = (turmoil::elapsed(), what);
+                log.lock().expect("no panic").push(entry);
+            };
+            let client = open(stack).await?;
+            sleep(millis(500)).await;
+            if stack != Stack::Http1Busy {
+                ponged(&client.handle).await;
+            }
+            suffer(stack, fault, client, tell).await;
+            Ok(())
+        }
+    });
+    if let Err(error) = simulation.run() {
+        panic!("{stack:?}, {fault:?}, {seed}: {error}");
+    }
+    std::mem::take(&mut *log.lock().expect("no panic"))
+}
+
+async fn suffer(stack: Stack, fault: Fault, client: Client, tell: impl Fn(String)) {
+    tell("fault".into());
+    match fault {
+        Fault::Hold | Fault::HoldWithinThePongWait => hold(CLIENT, HOST),
+        Fault::Partition => partition(CLIENT, HOST),
+        Fault::NothingGets { to, from } => partition_oneway(from, to),
+    }
+    let handle = &client.handle;
+    if fault == Fault::HoldWithinThePongWait {
+        match stack {
+            // Nothing pings it, and the quiet limit is far.
+            Stack::Http1Busy => sleep(secs(1)).await,
+            Stack::Http1Idle | Stack::Http2 | Stack::Grpc => suspected(handle).await,
+        }
+        release(CLIENT, HOST);
+        tell("over".into());
+        sleep(secs(1)).await;
+        assert_eq!(handle.state(), State::Alive);
+        tell("alive".into());
+        let slow = match stack {
+            Stack::Http1Idle => Ok(()),
+            Stack::Http1Busy | Stack::Http2 | Stack::Grpc => client.slow.await.expect("no panic"),
+        };
+        tell(format!("slow: {slow:?}"));
+        tell(format!("again: {:?}", (client.again)().await));
+        return;
+    }
+    tell(format!("dead: {:?}", handle.closed().await));
+    if stack != Stack::Http1Idle {
+        let slow = timeout(LATENCY, client.slow).await.expect("at once");
+        tell(format!("slow: {:?}", slow.expect("no panic")));
+    }
+    tell(format!("again: {:?}", (client.again)().await));
+
+    match fault {
+        Fault::Hold => release(CLIENT, HOST),
+        _ => repair(CLIENT, HOST),
+    }
+    let next = open(stack).await.expect("a connection");
+    assert!(next.handle.is_alive());
+    tell("new connection".into());
+}
+
+/// Waits for a pong: a peer that vanishes right after it is the last to be found.
+async fn ponged(handle: &Handle) {
+    let before = handle.pongs();
+    while handle.pongs() == before {
+        sleep(millis(1)).await;
+    }
+}
+
+/// Waits for the first miss.
+async fn suspected(handle: &Handle) {
+    while handle.state() != State::Suspect {
+        sleep(millis(1)).await;
+    }
+}
+
+#[track_caller]
+fn assert_dies(stack: Stack, log: &Log) {
+    let failure = match stack {
+        Stack::Http1Busy => Failure::ReadTimeout,
+        Stack::Http1Idle | Stack::Http2 | Stack::Grpc => Failure::PongTimeout,
+    };
+    let slow = Err::<(), _>(Some((failure, Stage::AwaitingResponse)));
+    let again = Err::<(), _>(Some((failure, Stage::NotSent)));
+    let mut expected = vec![
+        "fault".to_string(),
+        format!("dead: {failure:?}"),
+        format!("slow: {slow:?}"),
+        format!("again: {again:?}"),
+        "new connection".to_string(),
+    ];
+    if stack == Stack::Http1Idle {
+        expected.remove(2);
+    }
+    let told: Vec<_> = log.iter().map(|(_, told)| told.clone()).collect();
+    assert_eq!(told, expected, "{stack:?}");
+
+    let took = log[1].0 - log[0].0;
+    let config = config();
+    let (least, most) = match stack {
+        Stack::Http1Busy => (SLOW, config.quiet_timeout().expect("on") + config.tick()),
+        Stack::Http1Idle | Stack::Http2 | Stack::Grpc => (
+            config.interval() + 2 * config.pong_timeout(),
+            config.worst_case_detection(),
+        ),
+    };
+    // Timers of a millisecond, and the simulation's steps.
+    let margin = millis(4);
+    assert!(took + margin >= least, "{stack:?}: {took:?}");
+    assert!(took <= most + margin, "{stack:?}: {took:?}");
+}
