@@ -66,6 +66,7 @@
 
 mod attribution;
 mod core;
+mod foreign;
 mod frames;
 mod goaway;
 mod inbound;
@@ -74,15 +75,14 @@ mod outbound;
 mod ping_io;
 mod policing;
 mod registry;
-mod slot;
 mod streams;
 mod watched;
 
 pub use attribution::{Attribution, AttributionBody, AttributionFuture, AttributionLayer};
+pub use foreign::NotHttp2;
 pub use goaway::GoAway;
 pub use layer::{PingConnector, PingFuture, PingLayer};
 pub use ping_io::PingIo;
-pub use slot::NotHttp2;
 
 /// A side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

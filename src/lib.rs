@@ -127,6 +127,8 @@ mod hub;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 mod inbox;
+#[cfg(feature = "h2-io")]
+mod inline;
 #[cfg(feature = "io")]
 pub mod io;
 #[cfg(any(feature = "h2-io", feature = "hyper", feature = "io"))]

@@ -22,36 +22,24 @@ use std::{
     io::IoSlice,
     mem,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll, Wake, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    Role,
+    NotHttp2, Role,
     frames::HEAD_LENGTH,
     inbound::{Inbound, PING_LENGTH, Payloads, Told},
     outbound::Outbound,
-    slot::Slot,
     streams::Streams,
     watched::Watched,
 };
-use crate::{
-    driver::SharedDriver,
-    lanes::{Lane, Lanes},
-};
+use crate::{inline::Inline, lanes::Lane, ping::PingError};
 
 pub(super) struct Core {
     watched: Watched,
-    /// Gone once the connection has ended.
-    driver: Option<SharedDriver<Slot>>,
-    slot: Slot,
-    alarm: Arc<Alarm>,
-    waker: Waker,
+    inline: Inline,
     streams: Streams,
     outbound: Outbound,
     inbound: Inbound,
@@ -87,43 +75,12 @@ enum Owed {
     Cut { at: usize },
 }
 
-/// Tells whoever polls next that there is more to do than that poll itself, and has both lanes polled.
-#[derive(Default)]
-struct Alarm {
-    rings: AtomicBool,
-    lanes: Lanes,
-}
-
-impl Wake for Alarm {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.rings.store(true, Ordering::Release);
-        self.lanes.wake();
-    }
-}
-
 impl Core {
-    pub(super) fn new(
-        role: Role,
-        watched: Watched,
-        driver: SharedDriver<Slot>,
-        slot: Slot,
-    ) -> Core {
-        let alarm = Arc::new(Alarm {
-            // The driver has yet to begin.
-            rings: AtomicBool::new(true),
-            lanes: Lanes::default(),
-        });
+    pub(super) fn new(role: Role, watched: Watched, inline: Inline) -> Core {
         Core {
             payloads: Payloads::new(watched.random()),
             watched,
-            driver: Some(driver),
-            slot,
-            waker: Waker::from(Arc::clone(&alarm)),
-            alarm,
+            inline,
             streams: Streams::new(role),
             outbound: Outbound::new(role),
             inbound: Inbound::new(role),
@@ -174,7 +131,7 @@ impl Core {
         let cut = match self.owed {
             Some(Owed::Whole) => None,
             Some(Owed::Cut { at }) => Some(at),
-            None if self.slot.is_due() => self.outbound.next_gap(slices),
+            None if self.inline.slot().is_due() => self.outbound.next_gap(slices),
             None => None,
         };
         let (written, owed) = self.as_writer(cx, |cx| match cut {
@@ -190,7 +147,7 @@ impl Core {
                     self.turn_foreign();
                 }
                 self.watched.follow(&self.streams);
-                if self.slot.is_due() {
+                if self.inline.slot().is_due() {
                     self.pump(io);
                     self.attend(io, Lane::Write);
                 }
@@ -239,7 +196,7 @@ impl Core {
                 result?;
                 self.shutdown = Shutdown::Done;
                 // It has flushed, too.
-                if self.ping.take().is_some() && self.slot.send() {
+                if self.ping.take().is_some() && self.inline.slot().send() {
                     self.watched.wake_driver();
                 }
                 self.pump(io);
@@ -252,7 +209,7 @@ impl Core {
     /// Polls the IO for the writer; while a ping waits for it as well, for both lanes.
     fn as_writer<R>(&self, cx: &mut Context<'_>, poll: impl FnOnce(&mut Context<'_>) -> R) -> R {
         match self.ping {
-            Some(_) => poll(&mut Context::from_waker(&self.waker)),
+            Some(_) => poll(&mut Context::from_waker(self.inline.waker())),
             None => poll(cx),
         }
     }
@@ -284,7 +241,7 @@ impl Core {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         // Before the alarm is looked at: one that rings from here on wakes the lane.
-        self.alarm.lanes.register(lane, cx.waker());
+        self.inline.register(lane, cx.waker());
         self.attend(io, lane);
         match self.watched.verdict() {
             Some(error) => Poll::Ready(Err(error)),
@@ -298,8 +255,7 @@ impl Core {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        // Nearly always it is silent, and a look is cheaper than an exchange.
-        if self.alarm.rings.load(Ordering::Acquire) {
+        if self.inline.rings() {
             self.attend_alarm(io, lane);
         }
     }
@@ -310,34 +266,27 @@ impl Core {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         for _ in 0..ROUNDS {
-            if !self.alarm.rings.swap(false, Ordering::AcqRel) {
+            if !self.inline.hush() {
                 return;
             }
-            let mut cx = Context::from_waker(&self.waker);
-            if let Some(driver) = &mut self.driver
-                && Pin::new(driver).poll(&mut cx).is_ready()
-            {
-                self.driver = None;
-                // The other lane has a verdict to hear.
-                self.alarm.lanes.wake();
-            }
+            self.inline.poll_driver();
             self.pump(io);
             // Nobody may be reading, and a pong lie there. Not before the driver knows that the ping
             // is out: it would call it off for what comes in.
-            let is_known = !self.alarm.rings.load(Ordering::Acquire);
+            let is_known = !self.inline.rings();
             if lane == Lane::Write && self.is_judged() && is_known {
                 self.read_ahead(io);
             }
         }
         // Whatever rings on gets nowhere without the runtime: an IO whose budget is spent rings at once.
-        if self.alarm.rings.load(Ordering::Acquire) {
-            self.alarm.lanes.wake();
+        if self.inline.rings() {
+            self.inline.wake_lanes();
         }
     }
 
     /// Whether a limit runs that unread input would falsify.
     fn is_judged(&self) -> bool {
-        self.slot.is_due() || self.slot.is_sent() || self.watched.limits_quiet()
+        self.inline.slot().is_due() || self.inline.slot().is_sent() || self.watched.limits_quiet()
     }
 
     /// Brings a ping out as far as it goes.
@@ -345,9 +294,11 @@ impl Core {
     where
         T: AsyncWrite + Unpin,
     {
-        if self.ping.is_none() && self.slot.is_due() {
+        if self.ping.is_none() && self.inline.slot().is_due() {
             if self.shutdown == Shutdown::Done {
-                self.slot.shut();
+                self.inline.slot().refuse(PingError::unsupported(
+                    "connection was shut down for writing",
+                ));
                 self.watched.wake_driver();
             } else if self.may_begin() {
                 self.ping = Some(Half {
@@ -359,23 +310,23 @@ impl Core {
         let Some(ping) = &mut self.ping else {
             return;
         };
-        let mut cx = Context::from_waker(&self.waker);
+        let mut cx = Context::from_waker(self.inline.waker());
         match ping.poll_out(io, &mut cx) {
             Poll::Pending => {}
             Poll::Ready(Ok(())) => {
                 self.ping = None;
-                if self.slot.send() {
+                if self.inline.slot().send() {
                     self.watched.wake_driver();
                 }
                 // The writer may have waited for its end.
-                self.alarm.lanes.wake();
+                self.inline.wake_lanes();
             }
             Poll::Ready(Err(error)) => {
                 self.ping = None;
                 // The reader goes on: there may be something to read before the end.
                 self.watched.broke(&error);
                 self.write_error = Some(error);
-                self.alarm.lanes.wake();
+                self.inline.wake_lanes();
             }
         }
     }
@@ -391,7 +342,7 @@ impl Core {
     where
         T: AsyncRead + Unpin,
     {
-        let waker = self.waker.clone();
+        let waker = self.inline.waker().clone();
         let mut cx = Context::from_waker(&waker);
         let mut ahead = mem::take(&mut self.ahead);
         while ahead.len() < AHEAD && self.read_error.is_none() {
@@ -409,7 +360,7 @@ impl Core {
             self.watched.heard();
         }
         if !ahead.is_empty() || self.read_error.is_some() {
-            self.alarm.lanes.wake();
+            self.inline.wake_lanes();
         }
         self.ahead = ahead;
     }
@@ -496,9 +447,9 @@ impl Core {
         if told.pong {
             // Then it is out, whatever else its flush waits for.
             if self.ping.take_if(|ping| !ping.is_begun()).is_some() {
-                self.slot.send();
+                self.inline.slot().send();
             }
-            if self.slot.answer() {
+            if self.inline.slot().answer() {
                 self.watched.wake_driver();
             }
         }
@@ -516,7 +467,7 @@ impl Core {
     #[cold]
     fn turn_foreign(&mut self) {
         if self.watched.turn_foreign() {
-            self.slot.turn_foreign();
+            self.inline.slot().refuse(PingError::unsupported(NotHttp2));
         }
     }
 }
@@ -577,7 +528,7 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core")
             .field("watched", &self.watched)
-            .field("slot", &self.slot)
+            .field("inline", &self.inline)
             .finish_non_exhaustive()
     }
 }

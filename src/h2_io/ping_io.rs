@@ -10,17 +10,8 @@ use std::{
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    Role, core::Core, policing::Complaints, registry::Entry, slot::Slot, watched::Watched,
-};
-use crate::{
-    config::Config,
-    driver::{Arrivals, SharedDriver},
-    handle::Handle,
-    hub::Hub,
-    inbox::Inbox,
-    link::Link,
-};
+use super::{Role, core::Core, policing::Complaints, registry::Entry, watched::Watched};
+use crate::{config::Config, handle::Handle, inline::Inline};
 
 pin_project! {
     /// An IO that carries HTTP/2 and is pinged, as [`PingConnector`](super::PingConnector) connects it.
@@ -78,19 +69,11 @@ impl<T> PingIo<T> {
     }
 
     fn new(role: Role, io: T, config: Arc<Config>, complaints: Complaints, entry: Entry) -> Self {
-        let inbox = Arc::new(Inbox::new());
-        let hub = Arc::new(Hub::new(Arc::clone(&config), &inbox));
-        let clock = hub.clock();
-        let link = Arc::new(Link::new(hub, true));
-        let slot = Slot::new();
-        let arrivals = Arc::new(Arrivals::new());
-        let running = arrivals.join((Arc::clone(&link), slot.clone()));
-        debug_assert!(!running);
-        let driver = SharedDriver::new(config, clock, inbox, arrivals);
-        let watched = Watched::new(link, complaints, entry);
+        let (inline, users) = Inline::new(config);
+        let watched = Watched::new(users, complaints, entry);
         PingIo {
             inner: io,
-            core: Box::new(Core::new(role, watched, driver, slot)),
+            core: Box::new(Core::new(role, watched, inline)),
         }
     }
 

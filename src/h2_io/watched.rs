@@ -27,9 +27,9 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    pub(super) fn new(link: Arc<Link>, complaints: Complaints, entry: Entry) -> Watched {
+    pub(super) fn new(users: Arc<Users>, complaints: Complaints, entry: Entry) -> Watched {
         Watched {
-            users: Users::new(link),
+            users,
             busy: None,
             is_foreign: false,
             go_away: None,
