@@ -21,5 +21,8 @@ mod support;
 #[path = "h2_io/sweep.rs"]
 mod sweep;
 #[cfg(feature = "hyper")]
+#[path = "h2_io/tls.rs"]
+mod tls;
+#[cfg(feature = "hyper")]
 #[path = "h2_io/transcripts.rs"]
 mod transcripts;
