@@ -3,6 +3,8 @@
 #![cfg(feature = "h2-io")]
 #![expect(clippy::disallowed_methods, reason = "tests wait")]
 
+#[path = "h2_io/anything.rs"]
+mod anything;
 #[path = "h2_io/goaway.rs"]
 mod goaway;
 #[path = "h2_io/half_open.rs"]
