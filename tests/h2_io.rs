@@ -3,6 +3,8 @@
 #![cfg(feature = "h2-io")]
 #![expect(clippy::disallowed_methods, reason = "tests wait")]
 
+#[path = "h2_io/anything.rs"]
+mod anything;
 #[cfg(feature = "hyper")]
 #[path = "h2_io/attribution.rs"]
 mod attribution;
@@ -31,6 +33,9 @@ mod streams;
 mod support;
 #[path = "h2_io/sweep.rs"]
 mod sweep;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/tls.rs"]
+mod tls;
 #[cfg(feature = "hyper")]
 #[path = "h2_io/transcripts.rs"]
 mod transcripts;

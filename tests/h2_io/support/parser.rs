@@ -84,3 +84,40 @@ pub(crate) fn without_pings(side: Side, wire: &[u8]) -> (Vec<u8>, usize) {
     }
     (others, pings)
 }
+
+/// After how many bytes of what `side` sends a PING may stand, and after how many a frame ends. None
+/// if it is not HTTP/2.
+pub(crate) fn places(side: Side, bytes: &[u8]) -> (Vec<usize>, Vec<usize>) {
+    if side == Side::Client && !bytes.starts_with(PREFACE) {
+        return (Vec::new(), Vec::new());
+    }
+    let (frames, _) = frames(side, bytes);
+    let opens = |frame: &Frame<'_>| {
+        let [.., reserved, b, c, d] = frame.bytes[..9] else {
+            return false;
+        };
+        let stream = [reserved & 0x7f, b, c, d];
+        frame.kind() == 4
+            && frame.flags() & 1 == 0
+            && stream == [0; 4]
+            && frame.payload().len().is_multiple_of(6)
+    };
+    if !frames.first().is_some_and(opens) {
+        return (Vec::new(), Vec::new());
+    }
+    let (mut gaps, mut ends, mut in_block) = (Vec::new(), Vec::new(), false);
+    let mut at = if side == Side::Client {
+        PREFACE.len()
+    } else {
+        0
+    };
+    for frame in frames {
+        at += frame.bytes.len();
+        in_block = frame.leaves_a_block_open().unwrap_or(in_block);
+        ends.push(at);
+        if !in_block {
+            gaps.push(at);
+        }
+    }
+    (gaps, ends)
+}
