@@ -17,6 +17,9 @@ mod half_open;
 mod hyper;
 #[path = "h2_io/lanes.rs"]
 mod lanes;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/late_acks.rs"]
+mod late_acks;
 #[cfg(feature = "client-legacy")]
 #[path = "h2_io/legacy.rs"]
 mod legacy;
