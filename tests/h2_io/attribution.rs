@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower::{BoxError, Layer, Service, ServiceExt, service_fn};
 use tower_heartbeat::{
-    Error, Failure, Stage,
+    Error, Failure, Handle, Stage,
     h2_io::{Attribution, PingIo, PingLayer},
 };
 
@@ -19,19 +19,29 @@ use super::{
 };
 
 /// A connection of `pings`, by a connector whose target doesn't matter.
-async fn connection_of(pings: &PingLayer) -> (SendRequest, Frozen) {
+pub(crate) async fn connection_of(pings: &PingLayer) -> (SendRequest, Frozen) {
+    let (send, _, frozen) = connection_with_handle(pings).await;
+    (send, frozen)
+}
+
+pub(crate) async fn connection_with_handle(pings: &PingLayer) -> (SendRequest, Handle, Frozen) {
     let (near, frozen) = serve();
+    let io = over(pings, near).await;
+    let handle = io.handle();
+    (shake_hands(TokioIo::new(io)).await, handle, frozen)
+}
+
+async fn over(pings: &PingLayer, near: DuplexStream) -> PingIo<DuplexStream> {
     let mut near = Some(near);
     let connector = pings.layer(service_fn(move |()| {
         let near = near.take().expect("once");
         async move { Ok::<_, Infallible>(near) }
     }));
-    let io: PingIo<DuplexStream> = connector.oneshot(()).await.expect("a connection");
-    (shake_hands(TokioIo::new(io)).await, frozen)
+    connector.oneshot(()).await.expect("a connection")
 }
 
 /// What a client that uses `connections` in the order of their paths' last part gets for `path`.
-async fn end_of<S>(client: &mut Attribution<S>, path: &str) -> Option<(Failure, Stage)>
+pub(crate) async fn end_of<S>(client: &mut Attribution<S>, path: &str) -> Option<(Failure, Stage)>
 where
     S: Service<Request<Empty<Bytes>>, Response = http::Response<hyper::body::Incoming>>,
     S::Error: Into<BoxError>,
@@ -103,12 +113,7 @@ async fn a_call_that_was_still_waiting_is_explained_by_the_only_connection() {
 async fn a_complaint_about_pings_explains_the_calls_that_came_too_late_to_know_of_it() {
     let (near, far) = tokio::io::duplex(4096);
     let pings = PingLayer::new(second());
-    let mut near = Some(near);
-    let connector = pings.layer(service_fn(move |()| {
-        let near = near.take().expect("once");
-        async move { Ok::<_, Infallible>(near) }
-    }));
-    let io: PingIo<DuplexStream> = connector.oneshot(()).await.expect("a connection");
+    let io = over(&pings, near).await;
     let handle = io.handle();
     let connected = http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), TokioIo::new(io));
     let (_send, connection) = connected.await.expect("a handshake");
