@@ -29,7 +29,8 @@ use crate::error::{BoxError, Error, Stage};
 /// the client.
 ///
 /// An error of a call that was in no stream at that time (it waited, or came too late for the peer that left) can be
-/// explained only while the client has one connection at a time, as a `Channel` to one endpoint does.
+/// explained only while the client has one connection at a time, as a `Channel` to one endpoint does. If hyper
+/// says that it had not begun with the call, its stage is [`Stage::NotSent`].
 #[derive(Clone)]
 pub struct AttributionLayer {
     registry: Arc<Registry>,

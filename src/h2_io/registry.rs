@@ -23,6 +23,8 @@ struct State {
     open: usize,
     /// The last that was opened, if any.
     newest: u64,
+    /// How many closed without an end of ours.
+    closed: u64,
     /// How many ends there were; `ends` has the newest of them.
     ended: u64,
     ends: VecDeque<End>,
@@ -42,6 +44,7 @@ const KEPT: usize = 256;
 pub(super) struct Mark {
     open: usize,
     newest: u64,
+    closed: u64,
     ended: u64,
 }
 
@@ -62,6 +65,7 @@ impl Registry {
         Mark {
             open: state.open,
             newest: state.newest,
+            closed: state.closed,
             ended: state.ended,
         }
     }
@@ -69,8 +73,9 @@ impl Registry {
     /// The end that explains `error`, which a call got that began at `mark`.
     ///
     /// What the IO itself says comes through HTTP/2 as text, with the connection's signature: that is
-    /// exact. So is the peer's complaint about pings, of which a call can hear that began after it. An error of
-    /// a call that was cut short has neither; where there was never more than one connection, it was that one's.
+    /// exact. So is the peer's complaint about pings, of which a call can hear that began after it. Where there is one
+    /// connection at a time, a call that was canceled before it was sent waited for the last that ended, and one
+    /// that was cut short without a word was on it.
     pub(super) fn explain(
         &self,
         error: &(dyn StdError + 'static),
@@ -89,15 +94,22 @@ impl Registry {
             Some(Trace::Complaint) => {
                 newest_first.find(|end| end.cause.failure == Failure::TooManyPings)
             }
-            Some(Trace::Canceled) | None => {
-                let alone = mark.open <= 1 && state.open <= 1;
-                // The client had yet to find out, and nothing else took the call.
-                let is_late =
-                    |end: &&End| trace.is_some() && mark.newest == end.id && state.newest == end.id;
+            // Those that were opened since then have the calls that they got.
+            Some(Trace::Canceled) => {
+                let alone = mark.open <= 1 && state.closed == mark.closed;
                 let newest = newest_first.next();
-                newest.filter(|end| alone && (state.ended > mark.ended || is_late(end)))
+                newest.filter(|end| alone && (state.ended > mark.ended || mark.newest == end.id))
+            }
+            None => {
+                let alone = mark.open <= 1 && state.open <= 1;
+                let newest = newest_first.next();
+                newest.filter(|_| alone && state.ended > mark.ended)
             }
         }?;
+        let stage = match trace {
+            Some(Trace::Canceled) => Stage::NotSent,
+            Some(Trace::Signature(_) | Trace::Complaint) | None => stage,
+        };
         Some(HeartbeatError::shared(Arc::clone(&end.cause), stage))
     }
 
@@ -110,6 +122,7 @@ impl Registry {
 #[derive(Debug)]
 pub(super) struct Entry {
     id: u64,
+    is_closed: bool,
     /// Until it has ended.
     registry: Option<Arc<Registry>>,
 }
@@ -120,6 +133,7 @@ impl Entry {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Entry {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            is_closed: false,
             registry: None,
         }
     }
@@ -131,6 +145,16 @@ impl Entry {
     /// What the IO tells its user; also as text it says whose it is.
     pub(super) fn signed(&self, error: HeartbeatError) -> Signed {
         Signed { id: self.id, error }
+    }
+
+    /// The connection is of no use any more, by no end of ours. Only the first call counts.
+    pub(super) fn close(&mut self) {
+        if let Some(registry) = &self.registry
+            && !self.is_closed
+        {
+            self.is_closed = true;
+            registry.lock().closed += 1;
+        }
     }
 
     /// Its user is about to be told, or finds out by the peer. Only the first call counts.
@@ -152,6 +176,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.close();
         if let Some(registry) = &self.registry {
             registry.lock().open -= 1;
         }

@@ -155,8 +155,14 @@ fn our_ping(bytes: &[u8]) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_the_client_had_for_a_dead_connection_is_explained_unless_another_took_it() {
-    for reconnects in [false, true] {
+async fn a_call_that_the_client_had_for_a_dead_connection_is_explained_unless_another_closed() {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Since {
+        Nothing,
+        Opened,
+        Closed,
+    }
+    for since in [Since::Nothing, Since::Opened, Since::Closed] {
         let pings = PingLayer::new(second());
         let (mut one, frozen) = connection_of(&pings).await;
         frozen.send_replace(true);
@@ -166,16 +172,22 @@ async fn a_call_that_the_client_had_for_a_dead_connection_is_explained_unless_an
         let client = service_fn(move |_: Request<Empty<Bytes>>| {
             let pings = pings.clone();
             async move {
-                if reconnects {
-                    drop(connection_of(&pings).await);
-                }
-                Err::<http::Response<hyper::body::Incoming>, _>(canceled().await)
+                let next = match since {
+                    Since::Nothing => None,
+                    Since::Opened | Since::Closed => Some(connection_of(&pings).await),
+                };
+                let next = next.filter(|_| since == Since::Opened);
+                // It closes.
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                let error = canceled().await;
+                drop(next);
+                Err::<http::Response<hyper::body::Incoming>, _>(error)
             }
         });
         let mut client = layer.layer(client);
         let end = end_of(&mut client, "0").await;
-        let dead = (Failure::PongTimeout, Stage::AwaitingResponse);
-        assert_eq!(end, (!reconnects).then_some(dead));
+        let dead = (Failure::PongTimeout, Stage::NotSent);
+        assert_eq!(end, (since != Since::Closed).then_some(dead));
     }
 }
 

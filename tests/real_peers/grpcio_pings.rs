@@ -73,6 +73,19 @@ impl Pinged {
         assert_eq!(answer, ServingStatus::Serving);
     }
 
+    /// The channel may have yet to find out that its connection has ended, and give it some calls.
+    async fn serves_after(&mut self, end: Failure) {
+        while let Err(status) = self.check().await {
+            let (code, told) = seen(&status);
+            let failure = told.map(|(failure, _)| failure);
+            assert_eq!(
+                (code, failure),
+                (Code::Unavailable, Some(end)),
+                "{status:?}"
+            );
+        }
+    }
+
     /// A stream that has given the one item that there is, for as long as nothing changes.
     async fn watch(&mut self) -> Streaming<HealthCheckResponse> {
         let watching = self.client.watch(HealthCheckRequest::default()).await;
@@ -100,8 +113,8 @@ fn seen(status: &Status) -> (Code, Option<(Failure, Stage)>) {
     (status.code(), found)
 }
 
-fn unavailable(failure: Failure, stage: Stage) -> (Code, Option<(Failure, Stage)>) {
-    (Code::Unavailable, Some((failure, stage)))
+fn dead_at(stage: Stage) -> (Code, Option<(Failure, Stage)>) {
+    (Code::Unavailable, Some((Failure::PongTimeout, stage)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -119,10 +132,9 @@ async fn a_stream_and_a_call_are_told_in_time_and_the_channel_recovers_by_itself
     let begin = Instant::now();
     peer.freeze();
     let call = pinged.check().await.expect_err("frozen");
-    let dead = |stage| unavailable(Failure::PongTimeout, stage);
-    assert_eq!(seen(&call), dead(Stage::AwaitingResponse), "{call:?}");
+    assert_eq!(seen(&call), dead_at(Stage::AwaitingResponse), "{call:?}");
     let stream = watching.message().await.expect_err("frozen");
-    assert_eq!(seen(&stream), dead(Stage::Streaming), "{stream:?}");
+    assert_eq!(seen(&stream), dead_at(Stage::Streaming), "{stream:?}");
     let took = begin.elapsed();
     println!("grpcio, PINGs at the IO: {took:?} from the freeze to the last verdict");
     assert!(took <= config.worst_case_detection() + MARGIN, "{took:?}");
@@ -153,11 +165,7 @@ async fn pinged_idle_it_complains_and_the_next_connection_is_pinged_half_as_ofte
     );
 
     for (connection, interval) in [(1, OFTEN * 2), (2, OFTEN * 4)] {
-        // The channel may have yet to find out, and give it to the old connection.
-        while let Err(status) = pinged.check().await {
-            let told = unavailable(Failure::TooManyPings, Stage::AwaitingResponse);
-            assert_eq!(seen(&status), told, "{status:?}");
-        }
+        pinged.serves_after(Failure::TooManyPings).await;
         let next = pinged.handle(connection);
         assert_eq!(next.config().interval(), interval);
         assert_eq!(ended(&next).await, Failure::TooManyPings);
@@ -178,10 +186,7 @@ async fn pinged_beside_a_stream_that_is_silent_it_complains() {
     assert_eq!(stream.code(), Code::Unavailable, "{stream:?}");
     assert_eq!(stream.message(), "Too many pings");
     assert_eq!(ended(&pinged.handle(0)).await, Failure::TooManyPings);
-    while let Err(status) = pinged.check().await {
-        let told = unavailable(Failure::TooManyPings, Stage::AwaitingResponse);
-        assert_eq!(seen(&status), told, "{status:?}");
-    }
+    pinged.serves_after(Failure::TooManyPings).await;
     assert_eq!(pinged.handle(1).config().interval(), OFTEN * 2);
 }
 
