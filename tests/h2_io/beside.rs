@@ -1,10 +1,15 @@
 //! PINGs of others on the same connection: hyper's keep-alive, and those with which it measures.
 
+use std::io;
+
 use http_body_util::{BodyExt, Empty};
 use hyper::{body::Bytes, client::conn::http2, server::conn::http2 as server, service::service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, duplex},
+    io::{
+        AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf,
+        duplex, split,
+    },
     time::{Instant, sleep},
 };
 use tower_heartbeat::{Config, Failure, Handle, PingWhen, State, h2_io::PingIo};
@@ -47,8 +52,8 @@ fn often() -> Config {
 
 #[tokio::test(start_paused = true)]
 async fn each_gets_the_answers_to_its_own_pings() {
-    const LENGTH: usize = 3_000_000;
-    let (near, far) = duplex(8 * 1024);
+    const LENGTH: usize = 300_000;
+    let (near, far) = line();
     let body = Bytes::from(vec![7; LENGTH]);
     let answer = service_fn(move |_| {
         let body = http_body_util::Full::new(body.clone());
@@ -83,6 +88,32 @@ async fn each_gets_the_answers_to_its_own_pings() {
     send.ready()
         .await
         .expect("hyper's keep-alive is content, too");
+}
+
+/// With a latency, so that pings of both kinds are on their way at the same time.
+fn line() -> (DuplexStream, DuplexStream) {
+    let (near, near_far) = duplex(8 * 1024);
+    let (far_near, far) = duplex(8 * 1024);
+    let (near_read, near_write) = split(near_far);
+    let (far_read, far_write) = split(far_near);
+    tokio::spawn(carry(near_read, far_write));
+    tokio::spawn(carry(far_read, near_write));
+    (near, far)
+}
+
+async fn carry(
+    mut from: ReadHalf<DuplexStream>,
+    mut to: WriteHalf<DuplexStream>,
+) -> io::Result<()> {
+    let mut buffer = [0; 4096];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        sleep(millis(2)).await;
+        to.write_all(&buffer[..read]).await?;
+    }
 }
 
 #[tokio::test(start_paused = true)]
