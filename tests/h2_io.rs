@@ -8,6 +8,15 @@ mod anything;
 #[cfg(feature = "hyper")]
 #[path = "h2_io/attribution.rs"]
 mod attribution;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/beside.rs"]
+mod beside;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/commands.rs"]
+mod commands;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/crowds.rs"]
+mod crowds;
 #[path = "h2_io/foreign.rs"]
 mod foreign;
 #[path = "h2_io/goaway.rs"]
@@ -19,6 +28,12 @@ mod half_open;
 mod hyper;
 #[path = "h2_io/lanes.rs"]
 mod lanes;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/late_acks.rs"]
+mod late_acks;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/leaving.rs"]
+mod leaving;
 #[cfg(feature = "client-legacy")]
 #[path = "h2_io/legacy.rs"]
 mod legacy;

@@ -16,6 +16,9 @@ mod dark;
 mod http1_client;
 #[path = "netns/network.rs"]
 mod network;
+#[cfg(feature = "h2-io")]
+#[path = "netns/pings.rs"]
+mod pings;
 #[path = "real_peers/skip.rs"]
 mod skip;
 #[expect(dead_code, reason = "the HTTP/2 tests use the rest")]

@@ -12,11 +12,17 @@
 
 #[path = "real_peers/grpcio.rs"]
 mod grpcio;
+#[cfg(feature = "h2-io")]
+#[path = "real_peers/grpcio_pings.rs"]
+mod grpcio_pings;
 #[expect(dead_code, reason = "the HTTP/1 tests use the rest")]
 #[path = "hyper_http1/client.rs"]
 mod http1_client;
 #[path = "real_peers/nginx.rs"]
 mod nginx;
+#[cfg(feature = "h2-io")]
+#[path = "real_peers/nginx_pings.rs"]
+mod nginx_pings;
 #[path = "real_peers/peer.rs"]
 mod peer;
 #[path = "real_peers/skip.rs"]

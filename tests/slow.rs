@@ -19,6 +19,9 @@ mod http1_client;
 mod http2;
 #[path = "slow/limit.rs"]
 mod limit;
+#[cfg(feature = "h2-io")]
+#[path = "slow/pings.rs"]
+mod pings;
 #[expect(dead_code, reason = "the gRPC tests use the rest")]
 #[path = "tonic/support.rs"]
 mod site;

@@ -11,6 +11,9 @@
 #[path = "tonic/channel.rs"]
 mod channel;
 #[cfg(feature = "h2-io")]
+#[path = "tonic/channel_crowd.rs"]
+mod channel_crowd;
+#[cfg(feature = "h2-io")]
 #[path = "tonic/channel_ping.rs"]
 mod channel_ping;
 #[cfg(feature = "tonic-channel")]

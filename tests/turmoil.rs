@@ -18,6 +18,9 @@ mod faults;
 mod http1_client;
 #[path = "turmoil/limits.rs"]
 mod limits;
+#[cfg(feature = "h2-io")]
+#[path = "turmoil/pings.rs"]
+mod pings;
 #[path = "turmoil/server.rs"]
 mod server;
 #[expect(dead_code, reason = "the HTTP/2 tests use the rest")]

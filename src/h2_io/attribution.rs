@@ -28,8 +28,9 @@ use crate::error::{BoxError, Error, Stage};
 /// what they were. The connections have to be of the same `PingLayer`, and the layer belongs right above
 /// the client.
 ///
-/// An error that was in no stream at that time (a call that waited, a GOAWAY's) can be explained only while the
-/// client has one connection at a time, as a `Channel` to one endpoint does.
+/// An error of a call that was in no stream at that time (it waited, or came too late for the peer that left) can be
+/// explained only while the client has one connection at a time, as a `Channel` to one endpoint does. If hyper
+/// says that it had not begun with the call, its stage is [`Stage::NotSent`].
 #[derive(Clone)]
 pub struct AttributionLayer {
     registry: Arc<Registry>,

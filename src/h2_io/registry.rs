@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use crate::error::{Cause, HeartbeatError, Stage};
+use crate::error::{Cause, Failure, HeartbeatError, Stage};
 
 /// The connections of one layer: how many are open, and the newest ends.
 #[derive(Debug, Default)]
@@ -21,6 +21,10 @@ pub(super) struct Registry {
 #[derive(Debug, Default)]
 struct State {
     open: usize,
+    /// The last that was opened, if any.
+    newest: u64,
+    /// How many closed without an end of ours.
+    closed: u64,
     /// How many ends there were; `ends` has the newest of them.
     ended: u64,
     ends: VecDeque<End>,
@@ -39,22 +43,29 @@ const KEPT: usize = 256;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
     open: usize,
+    newest: u64,
+    closed: u64,
     ended: u64,
 }
 
 impl Registry {
     pub(super) fn open(self: &Arc<Self>) -> Entry {
-        self.lock().open += 1;
-        Entry {
+        let entry = Entry {
             registry: Some(Arc::clone(self)),
             ..Entry::alone()
-        }
+        };
+        let mut state = self.lock();
+        state.open += 1;
+        state.newest = entry.id;
+        entry
     }
 
     pub(super) fn mark(&self) -> Mark {
         let state = self.lock();
         Mark {
             open: state.open,
+            newest: state.newest,
+            closed: state.closed,
             ended: state.ended,
         }
     }
@@ -62,8 +73,9 @@ impl Registry {
     /// The end that explains `error`, which a call got that began at `mark`.
     ///
     /// What the IO itself says comes through HTTP/2 as text, with the connection's signature: that is
-    /// exact. An error of a call that was cut short has none; where there was never more than
-    /// one connection, it was that one's.
+    /// exact. So is the peer's complaint about pings, of which a call can hear that began after it. Where there is one
+    /// connection at a time, a call that was canceled before it was sent waited for the last that ended, and one
+    /// that was cut short without a word was on it.
     pub(super) fn explain(
         &self,
         error: &(dyn StdError + 'static),
@@ -74,16 +86,30 @@ impl Registry {
         if let Some(end) = HeartbeatError::find(error) {
             return Some(end.clone().at(stage));
         }
-        let signature = signature_in(error);
+        let trace = trace_in(error);
         let state = self.lock();
-        let end = match signature {
-            Some(id) => state.ends.iter().rev().find(|end| end.id == id),
+        let mut newest_first = state.ends.iter().rev();
+        let end = match trace {
+            Some(Trace::Signature(id)) => newest_first.find(|end| end.id == id),
+            Some(Trace::Complaint) => {
+                newest_first.find(|end| end.cause.failure == Failure::TooManyPings)
+            }
+            // Those that were opened since then have the calls that they got.
+            Some(Trace::Canceled) => {
+                let alone = mark.open <= 1 && state.closed == mark.closed;
+                let newest = newest_first.next();
+                newest.filter(|end| alone && (state.ended > mark.ended || mark.newest == end.id))
+            }
             None => {
                 let alone = mark.open <= 1 && state.open <= 1;
-                let newest = state.ends.back();
+                let newest = newest_first.next();
                 newest.filter(|_| alone && state.ended > mark.ended)
             }
         }?;
+        let stage = match trace {
+            Some(Trace::Canceled) => Stage::NotSent,
+            Some(Trace::Signature(_) | Trace::Complaint) | None => stage,
+        };
         Some(HeartbeatError::shared(Arc::clone(&end.cause), stage))
     }
 
@@ -96,6 +122,7 @@ impl Registry {
 #[derive(Debug)]
 pub(super) struct Entry {
     id: u64,
+    is_closed: bool,
     /// Until it has ended.
     registry: Option<Arc<Registry>>,
 }
@@ -106,6 +133,7 @@ impl Entry {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Entry {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            is_closed: false,
             registry: None,
         }
     }
@@ -117,6 +145,16 @@ impl Entry {
     /// What the IO tells its user; also as text it says whose it is.
     pub(super) fn signed(&self, error: HeartbeatError) -> Signed {
         Signed { id: self.id, error }
+    }
+
+    /// The connection is of no use any more, by no end of ours. Only the first call counts.
+    pub(super) fn close(&mut self) {
+        if let Some(registry) = &self.registry
+            && !self.is_closed
+        {
+            self.is_closed = true;
+            registry.lock().closed += 1;
+        }
     }
 
     /// Its user is about to be told, or finds out by the peer. Only the first call counts.
@@ -138,6 +176,7 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
+        self.close();
         if let Some(registry) = &self.registry {
             registry.lock().open -= 1;
         }
@@ -165,18 +204,39 @@ impl StdError for Signed {
     }
 }
 
-fn signature_in(error: &(dyn StdError + 'static)) -> Option<u64> {
+/// h2's words for the debug data of a GOAWAY.
+const COMPLAINT: &str = "(b\"too_many_pings\")";
+
+/// hyper's words for a call that its connection has not begun with.
+const CANCELED: &str = "operation was canceled";
+
+/// What a connection's end leaves in the texts of an error.
+#[derive(Clone, Copy)]
+enum Trace {
+    Signature(u64),
+    Complaint,
+    Canceled,
+}
+
+fn trace_in(error: &(dyn StdError + 'static)) -> Option<Trace> {
     let mut next = Some(error);
+    let mut canceled = None;
     while let Some(error) = next {
         let text = error.to_string();
         let id = text.strip_prefix(SIGNATURE).and_then(|text| {
             let (id, _) = text.split_once(':')?;
             id.parse().ok()
         });
-        if id.is_some() {
-            return id;
+        if let Some(id) = id {
+            return Some(Trace::Signature(id));
+        }
+        if text.ends_with(COMPLAINT) {
+            return Some(Trace::Complaint);
+        }
+        if text.starts_with(CANCELED) {
+            canceled = Some(Trace::Canceled);
         }
         next = error.source();
     }
-    None
+    canceled
 }

@@ -132,6 +132,7 @@ impl Watched {
 
     /// The peer has closed its side.
     pub(super) fn finished(&mut self) {
+        self.entry.close();
         let go_away = self.go_away.take();
         self.transport_ended(Cause {
             source: go_away.map(|go_away| Arc::new(go_away) as _),
@@ -140,7 +141,8 @@ impl Watched {
     }
 
     /// The IO failed. Its user is told so by the IO itself.
-    pub(super) fn broke(&self, error: &io::Error) {
+    pub(super) fn broke(&mut self, error: &io::Error) {
+        self.entry.close();
         // It is not `Clone`; this is what h2 keeps of it, too.
         let copy = io::Error::new(error.kind(), error.to_string());
         self.transport_ended(Cause {

@@ -23,7 +23,7 @@ use super::{
 /// Busy machines are late, and a late judge waits once more.
 const MARGIN: Duration = secs(10);
 
-fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config::detect_within(secs(2)).expect("a legal bound")
 }
 
@@ -138,14 +138,14 @@ fn a_line_that_is_dark_for_less_than_the_pong_wait_costs_nothing() {
 }
 
 #[track_caller]
-fn assert_in_time(begin: Instant) {
+pub(crate) fn assert_in_time(begin: Instant) {
     let took = begin.elapsed();
     println!("{took:?} from the dark to the last verdict");
     assert!(took <= config().worst_case_detection() + MARGIN, "{took:?}");
 }
 
 /// An HTTP/2 server for any number of connections.
-async fn serve() -> SocketAddr {
+pub(crate) async fn serve() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
@@ -157,6 +157,6 @@ async fn serve() -> SocketAddr {
     address
 }
 
-async fn dial(address: SocketAddr) -> TcpStream {
+pub(crate) async fn dial(address: SocketAddr) -> TcpStream {
     TcpStream::connect(address).await.expect("it listens")
 }

@@ -15,21 +15,21 @@ use tonic_health::{
     server::health_reporter,
 };
 use tonic_prost::ProstCodec;
-use tower::{ServiceExt, service_fn, util::BoxCloneService};
+use tower::{BoxError, Service, ServiceExt, service_fn, util::BoxCloneService};
 use tower_heartbeat::{Config, Failure, Stage};
 
-use super::site::{Channel, Site, dead_at, origin, ping, secs, seen, within_a_second};
+use super::site::{Site, dead_at, origin, ping, secs, seen, within_a_second};
 
 /// Answers after ten seconds.
 const WAIT: &str = "/test.Slow/Wait";
 /// Answers with [`ITEMS`] messages, as fast as they are taken.
-const MANY: &str = "/test.Slow/Many";
+pub(crate) const MANY: &str = "/test.Slow/Many";
 
-const ITEMS: usize = 4_000;
+pub(crate) const ITEMS: usize = 4_000;
 /// A message of 1024 bytes: its head, and a field of protobuf that nobody knows.
 const ITEM: usize = 5 + 3 + 1021;
 
-fn slow(server: Server) -> Site {
+pub(crate) fn slow(server: Server) -> Site {
     let (_reporter, health) = health_reporter();
     let service = service_fn(move |request: Request<Body>| {
         let health = health.clone();
@@ -63,15 +63,20 @@ fn item() -> Bytes {
     item.into()
 }
 
-fn request() -> tonic::Request<HealthCheckRequest> {
+pub(crate) fn request() -> tonic::Request<HealthCheckRequest> {
     tonic::Request::new(HealthCheckRequest::default())
 }
 
-fn codec() -> ProstCodec<HealthCheckRequest, HealthCheckResponse> {
+pub(crate) fn codec() -> ProstCodec<HealthCheckRequest, HealthCheckResponse> {
     ProstCodec::default()
 }
 
-async fn wait(channel: Channel) -> Status {
+pub(crate) async fn wait<S, B>(channel: S) -> Status
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Status>,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+{
     let mut grpc = Grpc::with_origin(channel, origin());
     grpc.ready().await.expect("it is alive");
     let answer = grpc.unary(request(), PathAndQuery::from_static(WAIT), codec());
@@ -79,7 +84,7 @@ async fn wait(channel: Channel) -> Status {
     answer.await.expect_err("no message in it")
 }
 
-fn at_last(status: &Status) -> bool {
+pub(crate) fn at_last(status: &Status) -> bool {
     status.code() != Code::Unavailable && seen(status).1.is_none()
 }
 

@@ -171,6 +171,40 @@ async fn a_slow_call_that_is_the_only_one_allowed_is_pinged_beside_it() {
     assert_eq!(site.connections(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_server_that_closes_right_after_accepting_is_not_taken_for_the_frozen_one_before_it() {
+    let (site, _reporter) = Site::healthy();
+    let own = site.clone();
+    let pings = PingLayer::new(within_a_second());
+    let mut attempts = 0;
+    let connector = pings.layer(service_fn(move |_| {
+        attempts += 1;
+        let (near, _closed) = tokio::io::duplex(4096);
+        let closes = (2..5).contains(&attempts);
+        let near = if closes { near } else { own.connect() };
+        async move { Ok::<_, io::Error>(TokioIo::new(near)) }
+    }));
+    let stack = ServiceBuilder::new()
+        .layer(StatusLayer::new())
+        .layer(pings.attribution())
+        .service(plain().connect_with_connector_lazy(connector));
+    let mut client = HealthClient::new(stack);
+    client.check(check()).await.expect("an answer");
+    site.freeze();
+    let status = client.check(check()).await.expect_err("it is frozen");
+    assert_eq!(
+        seen(&status),
+        dead_at(Stage::AwaitingResponse),
+        "{status:?}"
+    );
+    site.thaw();
+    for _ in 2..5 {
+        let status = client.check(check()).await.expect_err("it closes");
+        assert_eq!(seen(&status).1, None, "{status:?}");
+    }
+    client.check(check()).await.expect("an answer");
+}
+
 /// What a gRPC server says when it is pinged too often, and what others say with the same code.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_complains_about_pings_gets_half_of_them_on_the_next_connection() {

@@ -5,10 +5,10 @@ use std::{future::pending, pin::Pin, time::Duration};
 use http::{Uri, uri::PathAndQuery};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
-use tonic::{client::Grpc, transport::Endpoint};
+use tonic::{Status, body::Body, client::Grpc, transport::Endpoint};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_prost::ProstCodec;
-use tower::{ServiceBuilder, service_fn};
+use tower::{BoxError, Service, ServiceBuilder, service_fn};
 use tower_heartbeat::{
     Config, Failure, Handle, HeartbeatError, HeartbeatLayer, Stage,
     http::CompleteOnBody,
@@ -137,21 +137,7 @@ async fn grpc() -> Client {
     let channel = ServiceBuilder::new()
         .layer(StatusLayer::new())
         .service(channel);
-    let call = move |path: &'static str| {
-        let mut grpc = Grpc::with_origin(channel.clone(), Uri::from_static("http://localhost"));
-        async move {
-            grpc.ready().await.expect("a `StatusLayer` always is");
-            let request = tonic::Request::new(HealthCheckRequest::default());
-            let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
-            let answer = grpc
-                .unary(request, PathAndQuery::from_static(path), codec)
-                .await;
-            answer.map(drop).map_err(|status| {
-                assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
-                HeartbeatError::find(&status).map(|error| (error.failure(), error.stage()))
-            })
-        }
-    };
+    let call = move |path: &'static str| grpc_call(channel.clone(), path);
     let first: End = call(CHECK).await;
     first.expect("an answer");
     Client {
@@ -161,4 +147,24 @@ async fn grpc() -> Client {
     }
 }
 
-const CHECK: &str = "/grpc.health.v1.Health/Check";
+pub(crate) const CHECK: &str = "/grpc.health.v1.Health/Check";
+
+/// One call of a generated client's.
+pub(crate) async fn grpc_call<S, B>(channel: S, path: &'static str) -> End
+where
+    S: Service<http::Request<Body>, Response = http::Response<B>, Error = Status>,
+    B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<BoxError> + Send,
+{
+    let mut grpc = Grpc::with_origin(channel, Uri::from_static("http://localhost"));
+    grpc.ready().await.expect("a `StatusLayer` always is");
+    let request = tonic::Request::new(HealthCheckRequest::default());
+    let codec = ProstCodec::<HealthCheckRequest, HealthCheckResponse>::default();
+    let answer = grpc
+        .unary(request, PathAndQuery::from_static(path), codec)
+        .await;
+    answer.map(drop).map_err(|status| {
+        assert_eq!(status.code(), tonic::Code::Unavailable, "{status:?}");
+        HeartbeatError::find(&status).map(|error| (error.failure(), error.stage()))
+    })
+}

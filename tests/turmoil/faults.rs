@@ -23,7 +23,7 @@ const STACKS: [Stack; 4] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
+pub(crate) enum Fault {
     Hold,
     Partition,
     NothingGets {
@@ -33,15 +33,68 @@ enum Fault {
     HoldWithinThePongWait,
 }
 
-const TO_THE_SERVER: Fault = Fault::NothingGets {
+impl Fault {
+    pub(crate) fn begin(self) {
+        match self {
+            Fault::Hold | Fault::HoldWithinThePongWait => hold(CLIENT, HOST),
+            Fault::Partition => partition(CLIENT, HOST),
+            Fault::NothingGets { to, from } => partition_oneway(from, to),
+        }
+    }
+
+    pub(crate) fn end(self) {
+        match self {
+            Fault::Hold | Fault::HoldWithinThePongWait => release(CLIENT, HOST),
+            Fault::Partition | Fault::NothingGets { .. } => repair(CLIENT, HOST),
+        }
+    }
+}
+
+pub(crate) const TO_THE_SERVER: Fault = Fault::NothingGets {
     to: HOST,
     from: CLIENT,
 };
-const TO_THE_CLIENT: Fault = Fault::NothingGets {
+pub(crate) const TO_THE_CLIENT: Fault = Fault::NothingGets {
     to: CLIENT,
     from: HOST,
 };
 const CLIENT: &str = "client";
+
+/// What happened, and when.
+pub(crate) type Log = Vec<(Duration, String)>;
+
+pub(crate) const LATENCY: Duration = millis(20);
+
+/// A client that tells what happens to it, and a server.
+pub(crate) fn simulate<C, F>(stack: Stack, seed: u64, client: C) -> Log
+where
+    C: FnOnce(Teller) -> F,
+    F: Future<Output = turmoil::Result> + 'static,
+{
+    let teller = Teller::default();
+    let mut simulation = Builder::new()
+        .rng_seed(seed)
+        .simulation_duration(secs(30))
+        .min_message_latency(millis(1))
+        .max_message_latency(LATENCY)
+        .build();
+    simulation.host(HOST, move || serve(stack));
+    simulation.client(CLIENT, client(teller.clone()));
+    if let Err(error) = simulation.run() {
+        panic!("{stack:?}, {seed}, after {teller:?}: {error}");
+    }
+    std::mem::take(&mut *teller.0.lock().expect("no panic"))
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Teller(Arc<Mutex<Log>>);
+
+impl Teller {
+    pub(crate) fn tell(&self, what: String) {
+        let entry = (turmoil::elapsed(), what);
+        self.0.lock().expect("no panic").push(entry);
+    }
+}
 
 #[test]
 fn a_link_that_holds_is_found_in_time_and_a_new_connection_works_after_it() {
@@ -115,49 +168,21 @@ fn the_same_seed_has_the_same_outcome_to_the_millisecond() {
     assert!((7..17).any(|seed| run(Stack::Http2, Fault::Hold, seed) != first));
 }
 
-/// What happened, and when.
-type Log = Vec<(Duration, String)>;
-
-const LATENCY: Duration = millis(20);
-
 fn run(stack: Stack, fault: Fault, seed: u64) -> Log {
-    let log = Arc::new(Mutex::new(Log::new()));
-    let mut simulation = Builder::new()
-        .rng_seed(seed)
-        .simulation_duration(secs(30))
-        .min_message_latency(millis(1))
-        .max_message_latency(LATENCY)
-        .build();
-    simulation.host(HOST, move || serve(stack));
-    simulation.client(CLIENT, {
-        let log = Arc::clone(&log);
-        async move {
-            let tell = |what: String| {
-                let entry = (turmoil::elapsed(), what);
-                log.lock().expect("no panic").push(entry);
-            };
-            let client = open(stack).await?;
-            sleep(millis(500)).await;
-            if stack != Stack::Http1Busy {
-                ponged(&client.handle).await;
-            }
-            suffer(stack, fault, client, tell).await;
-            Ok(())
+    simulate(stack, seed, |teller| async move {
+        let client = open(stack).await?;
+        sleep(millis(500)).await;
+        if stack != Stack::Http1Busy {
+            ponged(&client.handle).await;
         }
-    });
-    if let Err(error) = simulation.run() {
-        panic!("{stack:?}, {fault:?}, {seed}: {error}");
-    }
-    std::mem::take(&mut *log.lock().expect("no panic"))
+        suffer(stack, fault, client, |what| teller.tell(what)).await;
+        Ok(())
+    })
 }
 
 async fn suffer(stack: Stack, fault: Fault, client: Client, tell: impl Fn(String)) {
     tell("fault".into());
-    match fault {
-        Fault::Hold | Fault::HoldWithinThePongWait => hold(CLIENT, HOST),
-        Fault::Partition => partition(CLIENT, HOST),
-        Fault::NothingGets { to, from } => partition_oneway(from, to),
-    }
+    fault.begin();
     let handle = &client.handle;
     if fault == Fault::HoldWithinThePongWait {
         match stack {
@@ -165,7 +190,7 @@ async fn suffer(stack: Stack, fault: Fault, client: Client, tell: impl Fn(String
             Stack::Http1Busy => sleep(secs(1)).await,
             Stack::Http1Idle | Stack::Http2 | Stack::Grpc => suspected(handle).await,
         }
-        release(CLIENT, HOST);
+        fault.end();
         tell("over".into());
         sleep(secs(1)).await;
         assert_eq!(handle.state(), State::Alive);
@@ -185,17 +210,14 @@ async fn suffer(stack: Stack, fault: Fault, client: Client, tell: impl Fn(String
     }
     tell(format!("again: {:?}", (client.again)().await));
 
-    match fault {
-        Fault::Hold => release(CLIENT, HOST),
-        _ => repair(CLIENT, HOST),
-    }
+    fault.end();
     let next = open(stack).await.expect("a connection");
     assert!(next.handle.is_alive());
     tell("new connection".into());
 }
 
 /// Waits for a pong: a peer that vanishes right after it is the last to be found.
-async fn ponged(handle: &Handle) {
+pub(crate) async fn ponged(handle: &Handle) {
     let before = handle.pongs();
     while handle.pongs() == before {
         sleep(millis(1)).await;
@@ -203,7 +225,7 @@ async fn ponged(handle: &Handle) {
 }
 
 /// Waits for the first miss.
-async fn suspected(handle: &Handle) {
+pub(crate) async fn suspected(handle: &Handle) {
     while handle.state() != State::Suspect {
         sleep(millis(1)).await;
     }

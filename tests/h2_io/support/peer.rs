@@ -20,7 +20,7 @@ pub(crate) fn second() -> Config {
     Config::detect_within(Duration::from_secs(1)).expect("legal settings")
 }
 
-pub(crate) fn millis(millis: u64) -> Duration {
+pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
