@@ -289,7 +289,7 @@ pub enum Evidence {
     PongOnly,
 }
 
-/// A setting of [`ConfigBuilder`] or of `io::LimitsBuilder`, as a [`ConfigError`] names it.
+/// A setting of [`ConfigBuilder`] or of another builder of this crate, as a [`ConfigError`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
@@ -325,6 +325,8 @@ pub enum Setting {
     ReadTimeout,
     /// `io::LimitsBuilder::write_timeout`
     WriteTimeout,
+    /// `retry::RetryPolicyBuilder::max_attempts`
+    MaxAttempts,
 }
 
 impl fmt::Display for Setting {
@@ -346,11 +348,12 @@ impl fmt::Display for Setting {
             Setting::PingWhen => "ping_when",
             Setting::ReadTimeout => "read_timeout",
             Setting::WriteTimeout => "write_timeout",
+            Setting::MaxAttempts => "max_attempts",
         })
     }
 }
 
-/// Why [`ConfigBuilder::build`] refused, or a transport on which the settings can't be kept.
+/// Why a builder such as [`ConfigBuilder::build`] refused, or a transport on which the settings can't be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {

@@ -80,6 +80,7 @@
 //!   `tonic` module).
 //! - `tonic-channel`: a `MakeService` of tonic's own channels (`tonic::ConnectChannel`); implies `tonic`
 //!   and `hyper`.
+//! - `retry`: a policy for `tower::retry` that tells a safe retry from an unsafe one (the `retry` module).
 //!
 //! # Tracing
 //!
@@ -97,6 +98,8 @@
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
 //! | `hook panicked` | error | `message` |
 //! | `waker panicked` | error | |
+//! | `request is sent again` (in the caller's span, target `tower_heartbeat::retry`) | debug | `attempt`, `stage` |
+//! | `request is not sent again`: why (likewise) | debug | `attempt`, `stage`, `reason` |
 //! | `local fault suspected` (outside of any connection's span) | warn | `missed`, `asked` |
 //!
 //! # Cancel safety
@@ -114,6 +117,8 @@
 
 mod completion;
 mod config;
+#[cfg(feature = "retry")]
+mod dice;
 mod driver;
 mod error;
 mod fleet;
@@ -138,6 +143,8 @@ mod link;
 mod liveness;
 mod moment;
 pub mod ping;
+#[cfg(feature = "retry")]
+pub mod retry;
 mod rtt;
 mod service;
 mod share;
@@ -164,6 +171,7 @@ pub use share::{Share, ShareFuture, ShareLayer};
     doctest,
     feature = "client-legacy",
     feature = "h2-io",
+    feature = "retry",
     feature = "tonic-channel"
 ))]
 #[doc = include_str!("../README.md")]

@@ -29,6 +29,9 @@ mod pings;
 mod pools;
 #[path = "hyper/reasons.rs"]
 mod reasons;
+#[cfg(feature = "retry")]
+#[path = "hyper/retries.rs"]
+mod retries;
 #[path = "hyper/stack.rs"]
 mod stack;
 #[path = "hyper/support/mod.rs"]

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 31] = [
     "sync",
     "signals",
     "inbox",
@@ -11,6 +11,7 @@ const ORDER: [&str; 29] = [
     "lanes",
     "moment",
     "rtt",
+    "dice",
     "error",
     "config",
     "liveness",
@@ -32,6 +33,7 @@ const ORDER: [&str; 29] = [
     "io",
     "h2_io",
     "tonic",
+    "retry",
     "lib",
 ];
 
