@@ -7,7 +7,6 @@ mod tests;
 use std::{fmt, time::Duration};
 
 pub use builder::ConfigBuilder;
-#[cfg(any(feature = "h2-io", feature = "io"))]
 pub(crate) use builder::LONGEST;
 
 use crate::moment::nanos;
@@ -327,6 +326,10 @@ pub enum Setting {
     WriteTimeout,
     /// `retry::RetryPolicyBuilder::max_attempts`
     MaxAttempts,
+    /// [`reconnect::DelaysBuilder::first_delay`](crate::reconnect::DelaysBuilder::first_delay)
+    FirstDelay,
+    /// [`reconnect::DelaysBuilder::max_delay`](crate::reconnect::DelaysBuilder::max_delay)
+    MaxDelay,
 }
 
 impl fmt::Display for Setting {
@@ -349,6 +352,8 @@ impl fmt::Display for Setting {
             Setting::ReadTimeout => "read_timeout",
             Setting::WriteTimeout => "write_timeout",
             Setting::MaxAttempts => "max_attempts",
+            Setting::FirstDelay => "first_delay",
+            Setting::MaxDelay => "max_delay",
         })
     }
 }

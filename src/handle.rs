@@ -223,7 +223,6 @@ impl Handle {
         self.link.on_end(Box::new(hook));
     }
 
-    #[cfg(feature = "hyper")]
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
     }

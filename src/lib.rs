@@ -98,6 +98,7 @@
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
 //! | `hook panicked` | error | `message` |
 //! | `waker panicked` | error | |
+//! | `next connection waits` (in the caller's span, target `tower_heartbeat::reconnect`) | debug | `failures`, `delay` |
 //! | `request is sent again` (in the caller's span, target `tower_heartbeat::retry`) | debug | `attempt`, `stage` |
 //! | `request is not sent again`: why (likewise) | debug | `attempt`, `stage`, `reason` |
 //! | `local fault suspected` (outside of any connection's span) | warn | `missed`, `asked` |
@@ -117,7 +118,6 @@
 
 mod completion;
 mod config;
-#[cfg(feature = "retry")]
 mod dice;
 mod driver;
 mod error;
@@ -141,8 +141,10 @@ mod lanes;
 mod layer;
 mod link;
 mod liveness;
+pub mod make;
 mod moment;
 pub mod ping;
+pub mod reconnect;
 #[cfg(feature = "retry")]
 pub mod retry;
 mod rtt;

@@ -29,6 +29,8 @@ mod pings;
 mod pools;
 #[path = "hyper/reasons.rs"]
 mod reasons;
+#[path = "hyper/reconnects.rs"]
+mod reconnects;
 #[cfg(feature = "retry")]
 #[path = "hyper/retries.rs"]
 mod retries;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 31] = [
+const ORDER: [&str; 33] = [
     "sync",
     "signals",
     "inbox",
@@ -28,6 +28,8 @@ const ORDER: [&str; 31] = [
     "service",
     "share",
     "layer",
+    "make",
+    "reconnect",
     "http",
     "hyper",
     "io",

@@ -2,9 +2,12 @@
 
 use std::{any::Any, error::Error as StdError};
 
-use crate::error::{BoxError, Error, HeartbeatError, Stage, chain};
 #[cfg(feature = "hyper")]
 use crate::hyper::http2::{ConnectError, SendError};
+use crate::{
+    error::{BoxError, Error, HeartbeatError, Stage, chain},
+    reconnect::ReconnectError,
+};
 
 /// Tells how far the request had got that an error answers.
 ///
@@ -61,14 +64,10 @@ fn found(error: &(dyn StdError + 'static)) -> Option<Stage> {
     })
 }
 
-#[cfg_attr(
-    not(feature = "hyper"),
-    expect(unused_variables, reason = "only adapters connect")
-)]
 fn came_to_no_connection(error: &(dyn StdError + 'static)) -> bool {
     #[cfg(feature = "hyper")]
     if error.is::<ConnectError>() {
         return true;
     }
-    false
+    error.is::<ReconnectError>()
 }
