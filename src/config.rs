@@ -7,7 +7,6 @@ mod tests;
 use std::{fmt, time::Duration};
 
 pub use builder::ConfigBuilder;
-#[cfg(any(feature = "h2-io", feature = "io"))]
 pub(crate) use builder::LONGEST;
 
 use crate::moment::nanos;
@@ -289,7 +288,7 @@ pub enum Evidence {
     PongOnly,
 }
 
-/// A setting of [`ConfigBuilder`] or of `io::LimitsBuilder`, as a [`ConfigError`] names it.
+/// A setting of [`ConfigBuilder`] or of another builder of this crate, as a [`ConfigError`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
@@ -325,6 +324,14 @@ pub enum Setting {
     ReadTimeout,
     /// `io::LimitsBuilder::write_timeout`
     WriteTimeout,
+    /// `retry::RetryPolicyBuilder::max_attempts`
+    MaxAttempts,
+    /// [`reconnect::DelaysBuilder::first_delay`](crate::reconnect::DelaysBuilder::first_delay)
+    FirstDelay,
+    /// [`reconnect::DelaysBuilder::max_delay`](crate::reconnect::DelaysBuilder::max_delay)
+    MaxDelay,
+    /// [`ReadyLimitLayer::new`](crate::ready_limit::ReadyLimitLayer::new)
+    ReadyLimit,
 }
 
 impl fmt::Display for Setting {
@@ -346,11 +353,15 @@ impl fmt::Display for Setting {
             Setting::PingWhen => "ping_when",
             Setting::ReadTimeout => "read_timeout",
             Setting::WriteTimeout => "write_timeout",
+            Setting::MaxAttempts => "max_attempts",
+            Setting::FirstDelay => "first_delay",
+            Setting::MaxDelay => "max_delay",
+            Setting::ReadyLimit => "ready limit",
         })
     }
 }
 
-/// Why [`ConfigBuilder::build`] refused, or a transport on which the settings can't be kept.
+/// Why a builder such as [`ConfigBuilder::build`] refused, or a transport on which the settings can't be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConfigError {

@@ -1,6 +1,8 @@
 //! What a caller sees when a connection has ended: which limit, how far the request had got.
 
-use std::{any::Any, error::Error as StdError, fmt, io, sync::Arc, time::Duration};
+use std::{
+    any::Any, error::Error as StdError, fmt, io, iter::successors, sync::Arc, time::Duration,
+};
 
 /// A boxed error, as tower's middleware passes it on.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
@@ -240,17 +242,7 @@ impl HeartbeatError {
     /// ```
     #[must_use]
     pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a HeartbeatError> {
-        let mut next = Some(error);
-        while let Some(error) = next {
-            if let Some(found) = error.downcast_ref::<HeartbeatError>() {
-                return Some(found);
-            }
-            next = match error.downcast_ref::<io::Error>().and_then(|e| e.get_ref()) {
-                Some(payload) => Some(payload),
-                None => error.source(),
-            };
-        }
-        None
+        chain(error).find_map(|error| error.downcast_ref())
     }
 
     /// Returns what ended the connection.
@@ -334,6 +326,18 @@ impl StdError for HeartbeatError {
             None => None,
         }
     }
+}
+
+/// The error, what caused it, and so on; also what an [`io::Error`] carries.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    successors(Some(error), |&error| {
+        match error.downcast_ref::<io::Error>().and_then(|e| e.get_ref()) {
+            Some(payload) => Some(payload),
+            None => error.source(),
+        }
+    })
 }
 
 /// The message of a panic, as far as it has one.

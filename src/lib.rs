@@ -80,6 +80,9 @@
 //!   `tonic` module).
 //! - `tonic-channel`: a `MakeService` of tonic's own channels (`tonic::ConnectChannel`); implies `tonic`
 //!   and `hyper`.
+//! - `retry`: a policy for `tower::retry` that tells a safe retry from an unsafe one (the `retry` module).
+//! - `balance`: endpoints for `tower::balance` that leave when they are dead and come back when they are
+//!   reached again, and `tower::load::Load` (the `balance` module).
 //!
 //! # Tracing
 //!
@@ -97,6 +100,9 @@
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
 //! | `hook panicked` | error | `message` |
 //! | `waker panicked` | error | |
+//! | `next connection waits` (in the caller's span, target `tower_heartbeat::reconnect`) | debug | `failures`, `delay` |
+//! | `request is sent again` (in the caller's span, target `tower_heartbeat::retry`) | debug | `attempt`, `stage` |
+//! | `request is not sent again`: why (likewise) | debug | `attempt`, `stage`, `reason` |
 //! | `local fault suspected` (outside of any connection's span) | warn | `missed`, `asked` |
 //!
 //! # Cancel safety
@@ -112,8 +118,11 @@
 //! enabled. The least Rust version is the `rust-version` of
 //! `Cargo.toml`; raising it is a minor version.
 
+#[cfg(feature = "balance")]
+pub mod balance;
 mod completion;
 mod config;
+mod dice;
 mod driver;
 mod error;
 mod fleet;
@@ -136,8 +145,13 @@ mod lanes;
 mod layer;
 mod link;
 mod liveness;
+pub mod make;
 mod moment;
 pub mod ping;
+pub mod ready_limit;
+pub mod reconnect;
+#[cfg(feature = "retry")]
+pub mod retry;
 mod rtt;
 mod service;
 mod share;
@@ -162,8 +176,10 @@ pub use share::{Share, ShareFuture, ShareLayer};
 
 #[cfg(all(
     doctest,
+    feature = "balance",
     feature = "client-legacy",
     feature = "h2-io",
+    feature = "retry",
     feature = "tonic-channel"
 ))]
 #[doc = include_str!("../README.md")]

@@ -26,7 +26,7 @@ pub use in_flight::InFlight;
 pub(crate) use in_flight::{Users, in_flight, is_abandoned, meet_calls};
 pub(crate) use rare::Launch;
 use rare::{Hook, Hooks, Rare};
-use record::{Bits, CAN_PING, HAS_RTT, LONG_RTT, Record, SUSPECT};
+use record::{ANSWERED, Bits, CAN_PING, HAS_RTT, LONG_RTT, Record, SUSPECT};
 use tracing::Span;
 
 use crate::{
@@ -141,6 +141,19 @@ impl Link {
     #[inline]
     pub(crate) fn heard(&self) {
         self.signal(signals::HEARD);
+    }
+
+    /// A response, and not just a byte of the peer's.
+    #[inline]
+    pub(crate) fn answered(&self) {
+        if !self.bits.has(ANSWERED) {
+            self.bits.set(ANSWERED, true);
+        }
+    }
+
+    /// Whether a pong or a response came in, ever.
+    pub(crate) fn has_proved_itself(&self) -> bool {
+        self.bits.has(ANSWERED) || self.pongs() > 0
     }
 
     #[inline]

@@ -13,6 +13,9 @@
 mod attribution;
 #[path = "hyper/endings.rs"]
 mod endings;
+#[cfg(feature = "balance")]
+#[path = "hyper/endpoints.rs"]
+mod endpoints;
 #[path = "hyper/frozen.rs"]
 mod frozen;
 #[path = "hyper/goaway.rs"]
@@ -29,6 +32,11 @@ mod pings;
 mod pools;
 #[path = "hyper/reasons.rs"]
 mod reasons;
+#[path = "hyper/reconnects.rs"]
+mod reconnects;
+#[cfg(feature = "retry")]
+#[path = "hyper/retries.rs"]
+mod retries;
 #[path = "hyper/stack.rs"]
 mod stack;
 #[path = "hyper/support/mod.rs"]

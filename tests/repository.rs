@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 35] = [
     "sync",
     "signals",
     "inbox",
@@ -11,6 +11,7 @@ const ORDER: [&str; 29] = [
     "lanes",
     "moment",
     "rtt",
+    "dice",
     "error",
     "config",
     "liveness",
@@ -27,11 +28,16 @@ const ORDER: [&str; 29] = [
     "service",
     "share",
     "layer",
+    "make",
+    "ready_limit",
+    "reconnect",
     "http",
     "hyper",
     "io",
     "h2_io",
     "tonic",
+    "retry",
+    "balance",
     "lib",
 ];
 

@@ -179,6 +179,7 @@ impl InFlight {
     #[inline]
     pub fn heard(&self) {
         self.shard.link.heard();
+        self.shard.link.answered();
     }
 
     /// Returns why the connection has ended, if it has.

@@ -17,7 +17,7 @@ pub(super) struct Record {
     pongs: AtomicU32,
 }
 
-/// The misses, and the flags. Only `ORPHANED` is written by anybody but the driver.
+/// The misses, and the flags. Only `ORPHANED` and `ANSWERED` are written by anybody but the driver.
 pub(super) struct Bits(AtomicU16);
 
 pub(super) const CAN_PING: u16 = 1 << 15;
@@ -27,8 +27,10 @@ pub(super) const ORPHANED: u16 = 1 << 13;
 pub(super) const HAS_RTT: u16 = 1 << 12;
 /// The round-trip times don't fit here.
 pub(super) const LONG_RTT: u16 = 1 << 11;
+/// A response came in, or a part of one.
+pub(super) const ANSWERED: u16 = 1 << 10;
 /// `max_missed` is 1,000 at most.
-const MISSED: u16 = LONG_RTT - 1;
+const MISSED: u16 = ANSWERED - 1;
 
 impl Record {
     pub(super) fn new(now: Moment) -> Record {

@@ -1,0 +1,74 @@
+//! What an error says about the request that it answers.
+
+use std::{any::Any, error::Error as StdError};
+
+#[cfg(feature = "hyper")]
+use crate::hyper::http2::{ConnectError, SendError};
+use crate::{
+    error::{BoxError, Error, HeartbeatError, Stage, chain},
+    ready_limit::NotReady,
+    reconnect::ReconnectError,
+};
+
+/// Tells how far the request had got that an error answers.
+///
+/// Implemented for [`Error`] and [`BoxError`], so for all stacks of tower's layers; implement it for an
+/// error of your own that has one of these in it.
+pub trait Progress {
+    /// Returns how far the request had got; `None` if nothing is known of it, because the error is somebody else's.
+    fn progress(&self) -> Option<Stage>;
+}
+
+impl Progress for HeartbeatError {
+    fn progress(&self) -> Option<Stage> {
+        Some(self.stage())
+    }
+}
+
+impl<E> Progress for Error<E>
+where
+    E: 'static,
+{
+    fn progress(&self) -> Option<Stage> {
+        match self {
+            Error::Heartbeat(error) => Some(error.stage()),
+            Error::Inner(error) => inner(error),
+        }
+    }
+}
+
+impl Progress for BoxError {
+    fn progress(&self) -> Option<Stage> {
+        found(&**self)
+    }
+}
+
+/// `E` is any type, and a [`BoxError`] is no [`StdError`].
+fn inner(error: &dyn Any) -> Option<Stage> {
+    if let Some(error) = error.downcast_ref::<BoxError>() {
+        return found(&**error);
+    }
+    #[cfg(feature = "hyper")]
+    if let Some(error) = error.downcast_ref::<SendError>() {
+        return found(error);
+    }
+    None
+}
+
+/// The outermost that knows decides: what caused it was about another request, a ping or an IO.
+fn found(error: &(dyn StdError + 'static)) -> Option<Stage> {
+    chain(error).find_map(|error| {
+        if let Some(error) = error.downcast_ref::<HeartbeatError>() {
+            return Some(error.stage());
+        }
+        came_to_no_connection(error).then_some(Stage::NotSent)
+    })
+}
+
+fn came_to_no_connection(error: &(dyn StdError + 'static)) -> bool {
+    #[cfg(feature = "hyper")]
+    if error.is::<ConnectError>() {
+        return true;
+    }
+    error.is::<ReconnectError>() || error.is::<NotReady>()
+}
