@@ -17,20 +17,22 @@
 //!
 //! The second row is TLS writers' rule: a write that was begun has to be repeated as it was.
 
+mod half;
+mod intake;
+
 use std::{
-    fmt, io,
-    io::IoSlice,
-    mem,
+    fmt,
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use self::half::{Half, first, write};
 use super::{
-    NotHttp2, Role,
-    frames::HEAD_LENGTH,
-    inbound::{Inbound, PING_LENGTH, Payloads, Told},
+    Role,
+    inbound::{Inbound, Payloads},
     outbound::Outbound,
     streams::Streams,
     watched::Watched,
@@ -53,12 +55,6 @@ pub(super) struct Core {
     read_error: Option<io::Error>,
     write_error: Option<io::Error>,
     shutdown: Shutdown,
-}
-
-/// A ping on its way out.
-struct Half {
-    bytes: [u8; PING_LENGTH],
-    written: usize,
 }
 
 /// No ping may begin any more.
@@ -223,13 +219,13 @@ impl Core {
             return Poll::Ready(Err(error));
         }
         self.attend(io, Lane::Write);
-        if self.ping.as_ref().is_some_and(Half::is_begun) {
+        if self.ping.as_ref().is_some_and(Half::owns_the_io) {
             self.pump(io);
         }
         if let Some(error) = self.write_error.take() {
             return Poll::Ready(Err(error));
         }
-        if self.ping.as_ref().is_some_and(Half::is_begun) {
+        if self.ping.as_ref().is_some_and(Half::owns_the_io) {
             return self.park(io, Lane::Write, cx);
         }
         Poll::Ready(Ok(()))
@@ -301,10 +297,7 @@ impl Core {
                 ));
                 self.watched.wake_driver();
             } else if self.may_begin() {
-                self.ping = Some(Half {
-                    bytes: self.payloads.next_ping(),
-                    written: 0,
-                });
+                self.ping = Some(Half::new(self.payloads.next_ping()));
             }
         }
         let Some(ping) = &mut self.ping else {
@@ -337,192 +330,10 @@ impl Core {
             && self.write_error.is_none()
             && self.outbound.is_gap()
     }
-
-    fn read_ahead<T>(&mut self, io: &mut T)
-    where
-        T: AsyncRead + Unpin,
-    {
-        let waker = self.inline.waker().clone();
-        let mut cx = Context::from_waker(&waker);
-        let mut ahead = mem::take(&mut self.ahead);
-        while ahead.len() < AHEAD && self.read_error.is_none() {
-            let mut bytes = [0; 1024];
-            let mut buffer = ReadBuf::new(&mut bytes);
-            match self.read(io, &mut cx, &mut buffer) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(())) if buffer.filled().is_empty() => break,
-                Poll::Ready(Ok(())) => ahead.extend_from_slice(buffer.filled()),
-                Poll::Ready(Err(error)) => self.read_error = Some(error),
-            }
-        }
-        if ahead.len() >= AHEAD {
-            // The pong may lie behind it.
-            self.watched.heard();
-        }
-        if !ahead.is_empty() || self.read_error.is_some() {
-            self.inline.wake_lanes();
-        }
-        self.ahead = ahead;
-    }
-
-    /// Reads what is to be handed on; at the end of the stream, nothing.
-    fn read<T>(
-        &mut self,
-        io: &mut T,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>>
-    where
-        T: AsyncRead + Unpin,
-    {
-        if buffer.remaining() == 0 {
-            return Pin::new(io).poll_read(cx, buffer);
-        }
-        loop {
-            if !self.ahead.is_empty() {
-                let length = self.ahead.len().min(buffer.remaining());
-                buffer.put_slice(&self.ahead[..length]);
-                self.ahead.drain(..length);
-                return Poll::Ready(Ok(()));
-            }
-            if let Some(error) = self.read_error.take() {
-                return Poll::Ready(Err(error));
-            }
-            if self.inbound.held() > 0 {
-                ready!(self.read_held(io, cx));
-                continue;
-            }
-            let before = buffer.filled().len();
-            ready!(Pin::new(&mut *io).poll_read(cx, buffer))
-                .inspect_err(|e| self.watched.broke(e))?;
-            let after = buffer.filled().len();
-            if after == before {
-                self.watched.finished();
-                return Poll::Ready(Ok(()));
-            }
-            let kept = self.take_in(&mut buffer.filled_mut()[before..]);
-            buffer.set_filled(before + kept);
-            // With nothing left it would look like the end of the stream.
-            if kept > 0 {
-                return Poll::Ready(Ok(()));
-            }
-        }
-    }
-
-    /// Reads on behind what is held back, and not beyond the pong that it may be.
-    #[cold]
-    fn read_held<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<()>
-    where
-        T: AsyncRead + Unpin,
-    {
-        let mut bytes = [0; PING_LENGTH];
-        let mut buffer = ReadBuf::new(&mut bytes[self.inbound.held()..]);
-        let result = ready!(Pin::new(io).poll_read(cx, &mut buffer));
-        let new = buffer.filled().len();
-        let held = self.inbound.release();
-        if let Err(error) = result {
-            self.watched.broke(&error);
-            self.read_error = Some(error);
-            self.ahead = held;
-            return Poll::Ready(());
-        }
-        if new == 0 {
-            self.ahead = held;
-            return Poll::Ready(());
-        }
-        bytes[..held.len()].copy_from_slice(&held);
-        let all = &mut bytes[..held.len() + new];
-        let kept = self.take_in(all);
-        self.ahead.extend_from_slice(&bytes[..kept]);
-        Poll::Ready(())
-    }
-
-    /// These bytes came in. Returns how many of them, moved to the front, are to be handed on.
-    fn take_in(&mut self, bytes: &mut [u8]) -> usize {
-        let mut told = Told::default();
-        let kept = self
-            .inbound
-            .scan(bytes, &mut self.payloads, &mut self.streams, &mut told);
-        self.watched.heard();
-        if told.pong {
-            // Then it is out, whatever else its flush waits for.
-            if self.ping.take_if(|ping| !ping.is_begun()).is_some() {
-                self.inline.slot().send();
-            }
-            if self.inline.slot().answer() {
-                self.watched.wake_driver();
-            }
-        }
-        for go_away in told.go_aways {
-            self.watched
-                .take_leave(go_away, self.payloads.are_any_sent());
-        }
-        if self.inbound.is_foreign() {
-            self.turn_foreign();
-        }
-        self.watched.follow(&self.streams);
-        kept
-    }
-
-    #[cold]
-    fn turn_foreign(&mut self) {
-        if self.watched.turn_foreign() {
-            self.inline.slot().refuse(PingError::unsupported(NotHttp2));
-        }
-    }
 }
-
-/// How much is read for nobody, at least: a frame of the size that every peer takes, and a pong. Who
-/// leaves more unread is not judged.
-const AHEAD: usize = 16_384 + HEAD_LENGTH + PING_LENGTH;
 
 /// How often a poll goes on with what it set off itself, such as a ping that is out at once.
 const ROUNDS: usize = 4;
-
-impl Half {
-    /// Whether the IO has seen any of it, and is to see the rest before anything else.
-    fn is_begun(&self) -> bool {
-        self.written < PING_LENGTH
-    }
-
-    /// Writes the rest, then flushes.
-    fn poll_out<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
-    where
-        T: AsyncWrite + Unpin,
-    {
-        while self.written < PING_LENGTH {
-            let rest = &self.bytes[self.written..];
-            match ready!(Pin::new(&mut *io).poll_write(cx, rest))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.written += written,
-            }
-        }
-        Pin::new(io).poll_flush(cx)
-    }
-}
-
-fn write<T>(io: &mut T, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>>
-where
-    T: AsyncWrite + Unpin,
-{
-    match slices {
-        [bytes] => Pin::new(io).poll_write(cx, bytes),
-        _ => Pin::new(io).poll_write_vectored(cx, slices),
-    }
-}
-
-/// The first `length` bytes of these.
-fn first<'a>(slices: &'a [IoSlice<'_>], mut length: usize) -> Vec<IoSlice<'a>> {
-    let mut first = Vec::new();
-    for slice in slices {
-        let part = &slice[..length.min(slice.len())];
-        length -= part.len();
-        if !part.is_empty() {
-            first.push(IoSlice::new(part));
-        }
-    }
-    first
-}
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
