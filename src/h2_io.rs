@@ -55,7 +55,8 @@
 //! gRPC servers do: most allow two within five minutes while nothing is sent, and none without a call. They answer too
 //! many with a GOAWAY "too_many_pings". That ends the connection with [`Failure::TooManyPings`](crate::Failure::TooManyPings), and the
 //! next one to the same target is pinged half as often (gRPC's proposal A8); [`Handle::config`](crate::Handle::config) shows it. For
-//! such peers choose `PingWhen::WhileBusy` and a long `interval`, or ask what they permit.
+//! such peers choose `PingWhen::WhileBusy` and a long `interval`, or ask what they permit. A call that is open and silent
+//! does not appease them; one in flight at that time they may end themselves, with a status of their own.
 //!
 //! # What is not HTTP/2
 //!
