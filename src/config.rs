@@ -330,6 +330,8 @@ pub enum Setting {
     FirstDelay,
     /// [`reconnect::DelaysBuilder::max_delay`](crate::reconnect::DelaysBuilder::max_delay)
     MaxDelay,
+    /// [`ReadyLimitLayer::new`](crate::ready_limit::ReadyLimitLayer::new)
+    ReadyLimit,
 }
 
 impl fmt::Display for Setting {
@@ -354,6 +356,7 @@ impl fmt::Display for Setting {
             Setting::MaxAttempts => "max_attempts",
             Setting::FirstDelay => "first_delay",
             Setting::MaxDelay => "max_delay",
+            Setting::ReadyLimit => "ready limit",
         })
     }
 }

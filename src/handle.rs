@@ -80,6 +80,14 @@ impl Handle {
         poll_fn(|cx| waiter.poll(cx, |link| link.ended().map(|cause| cause.failure))).await
     }
 
+    /// Waits until the connection takes no more calls, for good.
+    #[cfg(feature = "balance")]
+    pub(crate) async fn left(&self) {
+        let left = |link: &Link| (link.status() >= status::LEAVING).then_some(());
+        let mut waiter = Waiter::new(&self.link);
+        poll_fn(|cx| waiter.poll(cx, left)).await;
+    }
+
     /// Returns why the connection has ended, `None` while it has not.
     #[must_use]
     pub fn failure(&self) -> Option<Failure> {

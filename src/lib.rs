@@ -81,6 +81,8 @@
 //! - `tonic-channel`: a `MakeService` of tonic's own channels (`tonic::ConnectChannel`); implies `tonic`
 //!   and `hyper`.
 //! - `retry`: a policy for `tower::retry` that tells a safe retry from an unsafe one (the `retry` module).
+//! - `balance`: endpoints for `tower::balance` that leave when they are dead and come back when they are
+//!   reached again, and `tower::load::Load` (the `balance` module).
 //!
 //! # Tracing
 //!
@@ -116,6 +118,8 @@
 //! enabled. The least Rust version is the `rust-version` of
 //! `Cargo.toml`; raising it is a minor version.
 
+#[cfg(feature = "balance")]
+pub mod balance;
 mod completion;
 mod config;
 mod dice;
@@ -144,6 +148,7 @@ mod liveness;
 pub mod make;
 mod moment;
 pub mod ping;
+pub mod ready_limit;
 pub mod reconnect;
 #[cfg(feature = "retry")]
 pub mod retry;
@@ -171,6 +176,7 @@ pub use share::{Share, ShareFuture, ShareLayer};
 
 #[cfg(all(
     doctest,
+    feature = "balance",
     feature = "client-legacy",
     feature = "h2-io",
     feature = "retry",

@@ -98,6 +98,13 @@ impl<S, C> Heartbeat<S, C> {
         self.seat.link().takes_calls()
     }
 
+    /// Forgets that it was told `Ready`, for a caller that puts up with that: what is held back is
+    /// held back at the next poll.
+    #[cfg(feature = "balance")]
+    pub(crate) fn recall(&mut self) {
+        self.told_ready = false;
+    }
+
     /// Returns a reference to the inner service.
     pub fn get_ref(&self) -> &S {
         &self.inner

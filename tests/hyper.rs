@@ -13,6 +13,9 @@
 mod attribution;
 #[path = "hyper/endings.rs"]
 mod endings;
+#[cfg(feature = "balance")]
+#[path = "hyper/endpoints.rs"]
+mod endpoints;
 #[path = "hyper/frozen.rs"]
 mod frozen;
 #[path = "hyper/goaway.rs"]

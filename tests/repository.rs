@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 33] = [
+const ORDER: [&str; 35] = [
     "sync",
     "signals",
     "inbox",
@@ -29,6 +29,7 @@ const ORDER: [&str; 33] = [
     "share",
     "layer",
     "make",
+    "ready_limit",
     "reconnect",
     "http",
     "hyper",
@@ -36,6 +37,7 @@ const ORDER: [&str; 33] = [
     "h2_io",
     "tonic",
     "retry",
+    "balance",
     "lib",
 ];
 

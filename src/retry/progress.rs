@@ -6,6 +6,7 @@ use std::{any::Any, error::Error as StdError};
 use crate::hyper::http2::{ConnectError, SendError};
 use crate::{
     error::{BoxError, Error, HeartbeatError, Stage, chain},
+    ready_limit::NotReady,
     reconnect::ReconnectError,
 };
 
@@ -69,5 +70,5 @@ fn came_to_no_connection(error: &(dyn StdError + 'static)) -> bool {
     if error.is::<ConnectError>() {
         return true;
     }
-    error.is::<ReconnectError>()
+    error.is::<ReconnectError>() || error.is::<NotReady>()
 }

@@ -137,3 +137,32 @@ async fn what_is_not_alive_can_be_dropped_from_a_singleton() {
         assert_eq!(lines.lock().expect("no panic").len(), 2);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_connection_is_not_handed_out_of_a_singleton_and_finishes_its_calls() {
+    let config = Config::builder()
+        .detect_within(secs(60))
+        .suspect_after(secs(40));
+    let (mut pool, lines) = pool(config.build().expect("legal"));
+    let mut hand_out = async || {
+        pool.retain(|client| client.is_alive());
+        let ready = pool.ready().await.expect("ready");
+        ready.call(()).await.expect("connected")
+    };
+    let mut first = hand_out().await;
+    let slow = first.ready().await.expect("alive").call(get("/slow?1"));
+    let slow = tokio::spawn(slow);
+    sleep(secs(0)).await;
+    lines.lock().expect("no panic")[0].0.freeze();
+    sleep(secs(45)).await;
+
+    let mut second = hand_out().await;
+    let response = second.ready().await.expect("alive").call(get("/hello"));
+    let response = response.await.expect("an answer");
+    all(response.into_body()).await.expect("a body");
+    assert_eq!(lines.lock().expect("no panic").len(), 2);
+
+    lines.lock().expect("no panic")[0].0.thaw();
+    let response = slow.await.expect("no panic").expect("an answer");
+    assert_eq!(all(response.into_body()).await.expect("a body"), "at last");
+}

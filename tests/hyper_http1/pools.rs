@@ -11,7 +11,7 @@ use std::{
 use hyper_util::{client::pool::cache, rt::TokioIo};
 use tokio::{io::DuplexStream, time::sleep};
 use tower::{Service, ServiceExt, ready_cache::ReadyCache, service_fn};
-use tower_heartbeat::{Config, Failure, Stage, hyper::http1::Connect};
+use tower_heartbeat::{Config, Failure, Stage, State, hyper::http1::Connect};
 
 use super::{
     client::{Client, connect, layer, send, serve},
@@ -193,6 +193,34 @@ async fn what_is_not_alive_can_be_dropped_from_a_cache() {
             .expect("an answer");
         assert_eq!(site.made(), 2);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_suspect_connection_is_not_handed_out_of_a_cache() {
+    let config = Config::builder()
+        .detect_within(secs(60))
+        .suspect_after(secs(40));
+    let site = Site::default();
+    let mut pool = cache::builder().build(site.connector(config.build().expect("legal")));
+    let mut hand_out = async || {
+        pool.retain(|client| client.is_alive());
+        let ready = pool.ready().await.expect("ready");
+        ready.call(()).await.expect("it connects")
+    };
+    let lying = hand_out().await;
+    let handle = lying.inner().handle();
+    drop(lying);
+    site.freeze();
+    sleep(secs(45)).await;
+    assert_eq!(handle.state(), State::Suspect);
+
+    let mut client = hand_out().await;
+    let response = send(client.inner_mut(), get("/hello")).await;
+    all(response.expect("an answer").into_body())
+        .await
+        .expect("a body");
+    assert_eq!(site.made(), 2);
+    assert_eq!(handle.failure(), Some(Failure::Closed));
 }
 
 #[tokio::test(start_paused = true)]
