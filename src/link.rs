@@ -138,6 +138,7 @@ impl Link {
         HeartbeatError::shared(cause, Stage::NotSent)
     }
 
+    #[cfg(any(feature = "h2-io", feature = "hyper"))]
     #[inline]
     pub(crate) fn heard(&self) {
         self.signal(signals::HEARD);
