@@ -138,22 +138,22 @@ impl Link {
         HeartbeatError::shared(cause, Stage::NotSent)
     }
 
+    #[cfg(any(feature = "h2-io", feature = "hyper"))]
     #[inline]
     pub(crate) fn heard(&self) {
         self.signal(signals::HEARD);
     }
 
-    /// A response, and not just a byte of the peer's.
+    /// A response was heard, and not just a byte of the peer's.
     #[inline]
     pub(crate) fn answered(&self) {
-        if !self.bits.has(ANSWERED) {
-            self.bits.set(ANSWERED, true);
-        }
+        self.signal(signals::HEARD | signals::ANSWERED);
     }
 
     /// Whether a pong or a response came in, ever.
     pub(crate) fn has_proved_itself(&self) -> bool {
-        self.bits.has(ANSWERED) || self.pongs() > 0
+        let unseen = self.signals.peek() & signals::ANSWERED != 0;
+        unseen || self.bits.has(ANSWERED) || self.pongs() > 0
     }
 
     #[inline]
@@ -198,7 +198,11 @@ impl Link {
     }
 
     pub(crate) fn take_signals(&self) -> u8 {
-        self.signals.take()
+        let raised = self.signals.take();
+        if raised & signals::ANSWERED != 0 {
+            self.bits.set(ANSWERED, true);
+        }
+        raised
     }
 
     /// Whether a sign of life came that the driver has not looked at.

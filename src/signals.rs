@@ -21,6 +21,8 @@ pub(crate) const HEARD: u8 = 1;
 pub(crate) const USED: u8 = 2;
 /// Somebody waits for a pong.
 pub(crate) const PING_WANTED: u8 = 4;
+/// What was heard is a response, or a part of one.
+pub(crate) const ANSWERED: u8 = 32;
 /// The driver sleeps past the next tick, so the first signal has to queue the connection.
 const ARMED: u8 = 8;
 /// The connection is in the inbox, or on its way there.
@@ -34,11 +36,11 @@ impl Signals {
         Signals(AtomicU8::new(0))
     }
 
-    /// Raises `bit`. `true` if the caller has to put the connection into the inbox for it. A load
+    /// Raises all of `bit`. `true` if the caller has to put the connection into the inbox for it. A load
     /// in the common case, where the driver has not looked since the last signal.
     #[inline]
     pub(crate) fn raise(&self, bit: u8) -> bool {
-        self.0.load(Ordering::Relaxed) & bit == 0 && self.raise_first(bit)
+        self.0.load(Ordering::Relaxed) & bit != bit && self.raise_first(bit)
     }
 
     #[cold]

@@ -178,7 +178,6 @@ impl InFlight {
     /// Reports a sign of life: something of this request's answer came in.
     #[inline]
     pub fn heard(&self) {
-        self.shard.link.heard();
         self.shard.link.answered();
     }
 

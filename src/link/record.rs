@@ -17,7 +17,7 @@ pub(super) struct Record {
     pongs: AtomicU32,
 }
 
-/// The misses, and the flags. Only `ORPHANED` and `ANSWERED` are written by anybody but the driver.
+/// The misses, and the flags. Only `ORPHANED` is written by anybody but the driver.
 pub(super) struct Bits(AtomicU16);
 
 pub(super) const CAN_PING: u16 = 1 << 15;
