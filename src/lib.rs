@@ -21,7 +21,8 @@
 //! - **ping**, **pong**: a question that only a living peer answers, and its answer.
 //! - **heard**: anything that came in from the peer: a response, a part of a body, a pong.
 //! - **quiet**: nothing heard. **idle**: no request in flight. The two are never mixed.
-//! - **miss**: one `pong_timeout` since the ping went out (or since the last miss) without a sign of life.
+//! - **miss**: one `pong_timeout` since the ping went out (or since the last miss) without a sign of life; with an
+//!   adaptive [`Detector`] less, as the path's latency is.
 //! - **suspect**: at least one miss, or past `suspect_after`. **dead**: `max_missed` misses in a row.
 //!
 //! # Example
@@ -147,7 +148,7 @@ pub mod tonic;
 mod wakers;
 
 pub use completion::{CompleteOnResponse, TrackCompletion};
-pub use config::{Config, ConfigBuilder, ConfigError, Evidence, PingWhen, Setting};
+pub use config::{Config, ConfigBuilder, ConfigError, Detector, Evidence, PingWhen, Setting};
 pub use driver::Driver;
 pub use error::{BoxError, Error, Failure, HeartbeatError, Stage};
 pub use future::ResponseFuture;
