@@ -100,6 +100,8 @@
 //! | `waker panicked` | error | |
 //! | `local fault suspected` (outside of any connection's span) | warn | `missed`, `asked` |
 //!
+//! [`HeartbeatLayer::on_event`] tells the same to a hook, connection by connection.
+//!
 //! # Cancel safety
 //!
 //! Dropping a response future or body ends that request, as it would without the heartbeat.
@@ -117,6 +119,7 @@ mod completion;
 mod config;
 mod driver;
 mod error;
+mod event;
 mod fleet;
 mod future;
 #[cfg(feature = "h2-io")]
@@ -124,7 +127,6 @@ pub mod h2_io;
 mod handle;
 #[cfg(feature = "http")]
 pub mod http;
-mod hub;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 mod inbox;
@@ -151,6 +153,7 @@ pub use completion::{CompleteOnResponse, TrackCompletion};
 pub use config::{Config, ConfigBuilder, ConfigError, Detector, Evidence, PingWhen, Setting};
 pub use driver::Driver;
 pub use error::{BoxError, Error, Failure, HeartbeatError, Stage};
+pub use event::Event;
 pub use future::ResponseFuture;
 pub use handle::{Handle, State};
 pub use layer::HeartbeatLayer;

@@ -6,9 +6,11 @@
 //!
 //! There may be a million of them, nearly all idle, so what most don't need is made when needed.
 
+mod hub;
 mod in_flight;
 mod rare;
 mod record;
+mod tell;
 
 use std::{
     fmt,
@@ -22,17 +24,18 @@ use std::{
 
 use once_cell::race::OnceBox;
 
+pub(crate) use hub::Hub;
 pub use in_flight::InFlight;
 pub(crate) use in_flight::{Users, in_flight, is_abandoned, meet_calls};
 pub(crate) use rare::Launch;
 use rare::{Hook, Hooks, Rare};
 use record::{Bits, CAN_PING, HAS_RTT, LONG_RTT, Record, SUSPECT};
+pub(crate) use tell::Observer;
 use tracing::Span;
 
 use crate::{
     config::Config,
     error::{Cause, Failure, HeartbeatError, Stage, panic_message},
-    hub::Hub,
     liveness::{Liveness, Rest, Standing},
     moment::Moment,
     rtt::Rtt,
@@ -265,17 +268,6 @@ impl Link {
         Some(self.record.rtt())
     }
 
-    pub(crate) fn count_ping(&self) {
-        self.record.count_ping();
-    }
-
-    pub(crate) fn count_pong(&self, rtt: Option<Rtt>) {
-        if let Some(rtt) = rtt {
-            self.set_rtt(rtt);
-        }
-        self.record.count_pong();
-    }
-
     fn set_rtt(&self, rtt: Rtt) {
         let long = !self.record.set_rtt(rtt);
         if long {
@@ -372,7 +364,7 @@ impl Link {
     }
 
     /// The departure has come to pass; it says why.
-    pub(crate) fn end_departed(&self) {
+    pub(crate) fn end_departed(self: &Arc<Self>) {
         let cause = match self.departure() {
             Some(departure) => Cause::clone(departure),
             None => Cause::new(Failure::Transport),
@@ -383,7 +375,7 @@ impl Link {
     /// Ends the connection; only the first call counts. The cause is set before the transport is
     /// closed, and the transport before anybody wakes, so whoever wakes finds the cause whatever
     /// the inner service then says.
-    pub(crate) fn end(&self, cause: Cause) {
+    pub(crate) fn end(self: &Arc<Self>, cause: Cause) {
         let rare = self.rare();
         let cause = rare
             .cause
@@ -393,7 +385,7 @@ impl Link {
             return;
         }
         drop(catch_unwind(AssertUnwindSafe(|| self.report(&cause))));
-        let error = HeartbeatError::shared(cause, Stage::NotSent);
+        let error = HeartbeatError::shared(Arc::clone(&cause), Stage::NotSent);
         let span = self.span();
         let entered = span.enter();
         let hooks = std::mem::replace(&mut *lock(&rare.hooks), Hooks::Ran);
@@ -402,6 +394,7 @@ impl Link {
                 run(hook, &error);
             }
         }
+        self.tell_end(&cause);
         drop(entered);
         self.wake_waiters();
         for shard in in_flight::shards(self) {

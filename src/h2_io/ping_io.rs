@@ -17,9 +17,8 @@ use crate::{
     config::Config,
     driver::{Arrivals, SharedDriver},
     handle::Handle,
-    hub::Hub,
     inbox::Inbox,
-    link::Link,
+    link::{Hub, Link},
 };
 
 pin_project! {
