@@ -81,6 +81,7 @@
 //!   `tonic` module).
 //! - `tonic-channel`: a `MakeService` of tonic's own channels (`tonic::ConnectChannel`); implies `tonic`
 //!   and `hyper`.
+//! - `metrics`: figures of all connections for the recorder of the `metrics` facade (the `metrics` module).
 //!
 //! # Tracing
 //!
@@ -137,6 +138,8 @@ mod lanes;
 mod layer;
 mod link;
 mod liveness;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod moment;
 pub mod ping;
 mod rtt;

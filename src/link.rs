@@ -6,6 +6,8 @@
 //!
 //! There may be a million of them, nearly all idle, so what most don't need is made when needed.
 
+#[cfg(feature = "metrics")]
+mod account;
 mod hub;
 mod in_flight;
 mod rare;
@@ -79,6 +81,8 @@ impl Link {
             status: AtomicU8::new(status::OPEN),
             signals: Signals::new(),
         };
+        #[cfg(feature = "metrics")]
+        link.count_begin();
         let span = tracing::info_span!(parent: None, "heartbeat", id = rare::next_id());
         if !span.is_disabled() {
             link.rare().enter(span);
@@ -229,6 +233,7 @@ impl Link {
     /// It cannot be pinged any more: whoever waits for a pong waits in vain.
     pub(crate) fn lose_pings(&self) {
         self.bits.set(CAN_PING, false);
+        self.ping_is_given_up();
         self.wake_waiters();
     }
 

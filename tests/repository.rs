@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 28] = [
+const ORDER: [&str; 29] = [
     "sync",
     "signals",
     "inbox",
@@ -14,6 +14,7 @@ const ORDER: [&str; 28] = [
     "error",
     "event",
     "config",
+    "metrics",
     "liveness",
     "spawn",
     "link",

@@ -293,7 +293,7 @@ impl Watch {
             }
             Action::Missed { missed } => {
                 tracing::warn!(missed, max_missed = link.config().max_missed, "ping missed");
-                link.tell(&Event::Missed { missed });
+                link.ping_is_missed(missed);
             }
             Action::Standing(standing) => {
                 let was_suspect = link.is_suspect();
@@ -322,8 +322,7 @@ impl Watch {
         // The machine has ended and counts no more.
         link.set_missed(ending.missed);
         if ending.failure == Failure::PongTimeout {
-            let missed = ending.missed;
-            link.tell(&Event::Missed { missed });
+            link.ping_is_missed(ending.missed);
         }
         link.end(Cause {
             failure: ending.failure,
@@ -345,6 +344,7 @@ impl Watch {
         self.phase = Phase::Resting;
         pinger.lose();
         self.machine.lose_pings();
+        link.ping_is_given_up();
         let over = self.machine.idle_since().is_some();
         if over {
             link.end_departed();

@@ -27,8 +27,10 @@ pub(super) const ORPHANED: u16 = 1 << 13;
 pub(super) const HAS_RTT: u16 = 1 << 12;
 /// The round-trip times don't fit here.
 pub(super) const LONG_RTT: u16 = 1 << 11;
+/// A ping whose outcome is not counted yet.
+pub(super) const PING_OUT: u16 = 1 << 10;
 /// `max_missed` is 1,000 at most.
-const MISSED: u16 = LONG_RTT - 1;
+const MISSED: u16 = PING_OUT - 1;
 
 impl Record {
     pub(super) fn new(now: Moment) -> Record {
@@ -114,6 +116,12 @@ impl Bits {
 
     pub(super) fn set(&self, flag: u16, on: bool) {
         self.replace(flag, if on { flag } else { 0 });
+    }
+
+    /// Whether it was there, and is gone now.
+    #[cfg(feature = "metrics")]
+    pub(super) fn take(&self, flag: u16) -> bool {
+        self.0.fetch_and(!flag, Ordering::AcqRel) & flag != 0
     }
 
     pub(super) fn missed(&self) -> u32 {

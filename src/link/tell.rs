@@ -17,6 +17,8 @@ pub(crate) type Observer = Arc<dyn Fn(&Arc<Link>, &Event) + Send + Sync>;
 impl Link {
     pub(crate) fn ping_is_out(self: &Arc<Self>) {
         self.record.count_ping();
+        #[cfg(feature = "metrics")]
+        self.count_ping();
         tracing::trace!("ping");
         self.tell(&Event::Ping);
     }
@@ -25,6 +27,8 @@ impl Link {
     pub(crate) fn pong_came(self: &Arc<Self>, rtt: Option<Rtt>) {
         if let Some(rtt) = rtt {
             self.set_rtt(rtt);
+            #[cfg(feature = "metrics")]
+            self.count_pong(rtt);
         }
         self.record.count_pong();
         let rtt = rtt.map(|rtt| rtt.last());
@@ -33,6 +37,19 @@ impl Link {
         if let Some(rtt) = rtt {
             self.tell(&Event::Pong { rtt });
         }
+    }
+
+    /// No answer is waited for any more, though the connection goes on.
+    pub(crate) fn ping_is_given_up(&self) {
+        #[cfg(feature = "metrics")]
+        self.count_cancelled();
+    }
+
+    /// So many waits in a row have passed.
+    pub(crate) fn ping_is_missed(self: &Arc<Self>, missed: u32) {
+        #[cfg(feature = "metrics")]
+        crate::metrics::miss();
+        self.tell(&Event::Missed { missed });
     }
 
     /// A hook that panics must not end the connection.
@@ -45,6 +62,8 @@ impl Link {
     }
 
     pub(super) fn tell_end(self: &Arc<Self>, cause: &Arc<Cause>) {
+        #[cfg(feature = "metrics")]
+        self.count_end(cause.failure);
         if self.hub.observer.is_none() {
             return;
         }
