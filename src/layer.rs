@@ -346,7 +346,9 @@ mod tests {
         let told = Arc::new(AtomicU32::new(0));
         let hook = Arc::clone(&told);
         let layer = HeartbeatLayer::new(Config::default(), ping::none())
-            .on_event(move |_, _| drop(hook.fetch_add(1, Ordering::Relaxed)))
+            .on_event(move |_, _| {
+                hook.fetch_add(1, Ordering::Relaxed);
+            })
             .serial()
             .expect("it can be");
         drop(layer.layer(tower::service_fn(|()| async { Ok::<_, Infallible>(()) })));
