@@ -1,4 +1,4 @@
-//! Figures of all connections of the process, for the recorder that the [`metrics`](::metrics) facade has.
+//! Figures of all connections of the process, for the recorder of the `metrics` facade.
 //!
 //! | name | kind | unit | labels | what |
 //! |---|---|---|---|---|
