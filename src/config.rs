@@ -1,6 +1,7 @@
 //! The settings of a heartbeat, validated once.
 
 mod builder;
+mod detector;
 #[cfg(test)]
 mod tests;
 
@@ -8,6 +9,8 @@ use std::{fmt, time::Duration};
 
 pub use builder::ConfigBuilder;
 pub(crate) use builder::LONGEST;
+pub use detector::Detector;
+pub(crate) use detector::GRANULARITY;
 
 use crate::moment::nanos;
 
@@ -51,6 +54,10 @@ pub struct Config {
     pub(crate) local_fault_connections: u32,
     pub(crate) ping_when: PingWhen,
     pub(crate) evidence: Evidence,
+    pub(crate) detector: Detector,
+    /// `pong_timeout` itself, where the wait is fixed.
+    pub(crate) pong_floor: Duration,
+    pub(crate) phi_threshold: u8,
 }
 
 impl Config {
@@ -87,6 +94,8 @@ impl Config {
     /// ping only: a request on a connection that pings only when it is not busy is bounded by
     /// `quiet_timeout` alone, and so are those of a peer that is at its
     /// [limit](crate::ping#a-peer-that-works-on-few-requests-at-a-time).
+    ///
+    /// An adaptive [`detector`](ConfigBuilder::detector) finds most deaths earlier; this remains the longest time.
     ///
     /// It says nothing of a peer that cannot be pinged ([`Handle::can_ping`](crate::Handle::can_ping)).
     ///
@@ -242,6 +251,25 @@ impl Config {
     pub const fn evidence(&self) -> Evidence {
         self.evidence
     }
+
+    /// Returns how the pong wait is found; see [`ConfigBuilder::detector`].
+    #[must_use]
+    pub const fn detector(&self) -> Detector {
+        self.detector
+    }
+
+    /// Returns the least pong wait: `pong_timeout` itself with [`Detector::Fixed`]; see
+    /// [`ConfigBuilder::pong_floor`].
+    #[must_use]
+    pub const fn pong_floor(&self) -> Duration {
+        self.pong_floor
+    }
+
+    /// Returns the suspicion that makes a miss; see [`ConfigBuilder::phi_threshold`].
+    #[must_use]
+    pub const fn phi_threshold(&self) -> u8 {
+        self.phi_threshold
+    }
 }
 
 impl Default for Config {
@@ -320,6 +348,10 @@ pub enum Setting {
     LocalFaultConnections,
     /// [`ConfigBuilder::ping_when`]
     PingWhen,
+    /// [`ConfigBuilder::pong_floor`]
+    PongFloor,
+    /// [`ConfigBuilder::phi_threshold`]
+    PhiThreshold,
     /// `io::LimitsBuilder::read_timeout`
     ReadTimeout,
     /// `io::LimitsBuilder::write_timeout`
@@ -351,6 +383,8 @@ impl fmt::Display for Setting {
             Setting::LocalFaultShare => "local_fault_share",
             Setting::LocalFaultConnections => "local_fault_connections",
             Setting::PingWhen => "ping_when",
+            Setting::PongFloor => "pong_floor",
+            Setting::PhiThreshold => "phi_threshold",
             Setting::ReadTimeout => "read_timeout",
             Setting::WriteTimeout => "write_timeout",
             Setting::MaxAttempts => "max_attempts",

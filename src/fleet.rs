@@ -11,9 +11,8 @@ use crate::{
     config::Config,
     driver::{Arrival, Arrivals, BoxPinger, SharedDriver},
     error::{Cause, Failure},
-    hub::Hub,
     inbox::Inbox,
-    link::{Launch, Link, lock},
+    link::{Hub, Launch, Link, Observer, lock},
     spawn::Spawner,
 };
 
@@ -21,6 +20,7 @@ use crate::{
 pub(crate) struct Fleets {
     pub(crate) config: Arc<Config>,
     pub(crate) spawner: Spawner,
+    pub(crate) observer: Option<Observer>,
     /// One a runtime; with an executor, also one outside of any.
     known: Mutex<Vec<(Option<runtime::Id>, Arc<Fleet>)>>,
 }
@@ -34,10 +34,11 @@ pub(crate) struct Fleet {
 }
 
 impl Fleets {
-    pub(crate) fn new(config: Arc<Config>, spawner: Spawner) -> Fleets {
+    pub(crate) fn new(config: Arc<Config>, spawner: Spawner, observer: Option<Observer>) -> Fleets {
         Fleets {
             config,
             spawner,
+            observer,
             known: Mutex::default(),
         }
     }
@@ -52,8 +53,9 @@ impl Fleets {
         // Runtimes come and go; so do their fleets.
         known.retain(|(_, fleet)| fleet.arrivals.is_running());
         let inbox = Arc::new(Inbox::new());
+        let hub = Hub::new(Arc::clone(&self.config), &inbox).observed(self.observer.clone());
         let fleet = Arc::new(Fleet {
-            hub: Arc::new(Hub::new(Arc::clone(&self.config), &inbox)),
+            hub: Arc::new(hub),
             inbox,
             arrivals: Arc::new(Arrivals::new()),
             spawner: self.spawner.clone(),

@@ -20,10 +20,9 @@ pub(crate) use slot::Slot;
 use crate::{
     config::Config,
     driver::{Arrivals, SharedDriver},
-    hub::Hub,
     inbox::Inbox,
     lanes::{Lane, Lanes},
-    link::{Link, Users},
+    link::{Hub, Link, Users},
 };
 
 pub(crate) struct Inline {

@@ -10,11 +10,11 @@ use crate::{
     completion::CompleteOnResponse,
     config::Config,
     driver::{BoxPinger, Driver, Pinned},
+    event::Event,
     fleet::Fleets,
     handle::Handle,
-    hub::Hub,
     inbox::Inbox,
-    link::{Link, Users},
+    link::{Hub, Link, Observer, Users},
     ping::{Ping, PingSource},
     service::Heartbeat,
     spawn::Spawner,
@@ -85,7 +85,7 @@ impl<P> HeartbeatLayer<P> {
     #[must_use]
     pub fn new(config: Config, source: P) -> Self {
         HeartbeatLayer {
-            fleets: Arc::new(Fleets::new(Arc::new(config), Spawner::default())),
+            fleets: Arc::new(Fleets::new(Arc::new(config), Spawner::default(), None)),
             source,
             completion: CompleteOnResponse,
             on_connect: None,
@@ -136,6 +136,44 @@ impl<P, C> HeartbeatLayer<P, C> {
         }
     }
 
+    /// Has `hook` called with whatever happens to each connection that is wrapped from now on, and its
+    /// [`Handle`]: for logs, figures, and lists of what is there. Without one nothing is done for it, and no request is ever
+    /// told.
+    ///
+    /// It is called by the connection's driver, and at the end of a connection by whoever ends it, before those who wait are
+    /// woken. It must not block. A panic in it is caught and logged. A hook that keeps handles is kept by them as well:
+    /// let go of each at its end.
+    ///
+    /// ```
+    /// use std::sync::{Arc, Mutex};
+    /// # use tower::Layer;
+    /// use tower_heartbeat::{Config, Event, HeartbeatLayer, ping};
+    ///
+    /// let log = Arc::new(Mutex::new(Vec::new()));
+    /// let layer = HeartbeatLayer::new(Config::default(), ping::none()).on_event({
+    ///     let log = Arc::clone(&log);
+    ///     move |_, event| log.lock().unwrap().push(event.clone())
+    /// });
+    /// # let connection = tower::service_fn(|_: ()| async { Ok::<_, std::io::Error>(()) });
+    /// let service = layer.layer(connection);
+    /// drop(service);
+    /// assert!(matches!(log.lock().unwrap()[..], [Event::Connected, Event::Closed]));
+    /// ```
+    #[must_use]
+    pub fn on_event<F>(self, hook: F) -> Self
+    where
+        F: Fn(&Handle, &Event) + Send + Sync + 'static,
+    {
+        let config = Arc::clone(&self.fleets.config);
+        let spawner = self.fleets.spawner.clone();
+        let observer: Observer =
+            Arc::new(move |link, event| hook(&Handle::new(Arc::clone(link)), event));
+        HeartbeatLayer {
+            fleets: Arc::new(Fleets::new(config, spawner, Some(observer))),
+            ..self
+        }
+    }
+
     /// Has `spawn` run the driver of the layer's connections, with a call when the first of them is
     /// wrapped, and again if the driver has ended by the time of another one;
     /// a `Connect` of the `hyper` feature also gives it the tasks that drive connections.
@@ -160,8 +198,9 @@ impl<P, C> HeartbeatLayer<P, C> {
     {
         let config = Arc::clone(&self.fleets.config);
         let spawner = Spawner::Custom(Arc::new(spawn));
+        let observer = self.fleets.observer.clone();
         HeartbeatLayer {
-            fleets: Arc::new(Fleets::new(config, spawner)),
+            fleets: Arc::new(Fleets::new(config, spawner, observer)),
             ..self
         }
     }
@@ -196,7 +235,8 @@ impl<P, C> HeartbeatLayer<P, C> {
     {
         let inbox = Arc::new(Inbox::new());
         let config = Arc::clone(&self.fleets.config);
-        let hub = Hub::new(config, &inbox);
+        let observer = self.fleets.observer.clone();
+        let hub = Hub::new(config, &inbox).observed(observer);
         let (link, ping) = self.attach(&inner, Arc::new(hub));
         let users = Users::new(Arc::clone(&link));
         (
@@ -221,8 +261,9 @@ impl<P, C> HeartbeatLayer<P, C> {
             }
         };
         let spawner = self.fleets.spawner.clone();
+        let observer = self.fleets.observer.clone();
         Ok(HeartbeatLayer {
-            fleets: Arc::new(Fleets::new(Arc::new(config), spawner)),
+            fleets: Arc::new(Fleets::new(Arc::new(config), spawner, observer)),
             ..self
         })
     }
@@ -248,6 +289,7 @@ impl<P, C> HeartbeatLayer<P, C> {
         if let Some(hook) = &self.on_connect {
             hook(&Handle::new(Arc::clone(&link)));
         }
+        link.tell(&Event::Connected);
         (link, ping)
     }
 }
@@ -270,8 +312,8 @@ where
             users
         } else {
             let config = Arc::clone(&self.fleets.config);
-            let hub = Arc::new(Hub::without_driver(config));
-            let (link, ping) = self.attach(&inner, hub);
+            let hub = Hub::without_driver(config).observed(self.fleets.observer.clone());
+            let (link, ping) = self.attach(&inner, Arc::new(hub));
             let users = Users::new(link);
             let pinger: BoxPinger = Box::new(Pinned::new(ping));
             users.launch_later(self.fleets.launch(pinger));
@@ -286,5 +328,30 @@ impl<P, C> fmt::Debug for HeartbeatLayer<P, C> {
         f.debug_struct("HeartbeatLayer")
             .field("fleets", &self.fleets)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, feature = "hyper"))]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::atomic::{AtomicU32, Ordering},
+    };
+
+    use super::*;
+    use crate::ping;
+
+    #[test]
+    fn a_layer_for_serial_transports_keeps_its_hook() {
+        let told = Arc::new(AtomicU32::new(0));
+        let hook = Arc::clone(&told);
+        let layer = HeartbeatLayer::new(Config::default(), ping::none())
+            .on_event(move |_, _| {
+                hook.fetch_add(1, Ordering::Relaxed);
+            })
+            .serial()
+            .expect("it can be");
+        drop(layer.layer(tower::service_fn(|()| async { Ok::<_, Infallible>(()) })));
+        assert_eq!(told.load(Ordering::Relaxed), 2, "connected and closed");
     }
 }

@@ -21,7 +21,8 @@
 //! - **ping**, **pong**: a question that only a living peer answers, and its answer.
 //! - **heard**: anything that came in from the peer: a response, a part of a body, a pong.
 //! - **quiet**: nothing heard. **idle**: no request in flight. The two are never mixed.
-//! - **miss**: one `pong_timeout` since the ping went out (or since the last miss) without a sign of life.
+//! - **miss**: one `pong_timeout` since the ping went out (or since the last miss) without a sign of life; with an
+//!   adaptive [`Detector`] less, as the path's latency is.
 //! - **suspect**: at least one miss, or past `suspect_after`. **dead**: `max_missed` misses in a row.
 //!
 //! # Example
@@ -83,6 +84,7 @@
 //! - `retry`: a policy for `tower::retry` that tells a safe retry from an unsafe one (the `retry` module).
 //! - `balance`: endpoints for `tower::balance` that leave when they are dead and come back when they are
 //!   reached again, and `tower::load::Load` (the `balance` module).
+//! - `metrics`: figures of all connections for the recorder of the `metrics` facade (the `metrics` module).
 //!
 //! # Tracing
 //!
@@ -105,6 +107,8 @@
 //! | `request is not sent again`: why (likewise) | debug | `attempt`, `stage`, `reason` |
 //! | `local fault suspected` (outside of any connection's span) | warn | `missed`, `asked` |
 //!
+//! [`HeartbeatLayer::on_event`] tells the same to a hook, connection by connection.
+//!
 //! # Cancel safety
 //!
 //! Dropping a response future or body ends that request, as it would without the heartbeat.
@@ -125,6 +129,7 @@ mod config;
 mod dice;
 mod driver;
 mod error;
+mod event;
 mod fleet;
 mod future;
 #[cfg(feature = "h2-io")]
@@ -132,7 +137,6 @@ pub mod h2_io;
 mod handle;
 #[cfg(feature = "http")]
 pub mod http;
-mod hub;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 mod inbox;
@@ -146,6 +150,8 @@ mod layer;
 mod link;
 mod liveness;
 pub mod make;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod moment;
 pub mod ping;
 pub mod ready_limit;
@@ -163,9 +169,10 @@ pub mod tonic;
 mod wakers;
 
 pub use completion::{CompleteOnResponse, TrackCompletion};
-pub use config::{Config, ConfigBuilder, ConfigError, Evidence, PingWhen, Setting};
+pub use config::{Config, ConfigBuilder, ConfigError, Detector, Evidence, PingWhen, Setting};
 pub use driver::Driver;
 pub use error::{BoxError, Error, Failure, HeartbeatError, Stage};
+pub use event::Event;
 pub use future::ResponseFuture;
 pub use handle::{Handle, State};
 pub use layer::HeartbeatLayer;

@@ -6,9 +6,13 @@
 //!
 //! There may be a million of them, nearly all idle, so what most don't need is made when needed.
 
+#[cfg(feature = "metrics")]
+mod account;
+mod hub;
 mod in_flight;
 mod rare;
 mod record;
+mod tell;
 
 use std::{
     fmt,
@@ -22,17 +26,18 @@ use std::{
 
 use once_cell::race::OnceBox;
 
+pub(crate) use hub::Hub;
 pub use in_flight::InFlight;
 pub(crate) use in_flight::{Users, in_flight, is_abandoned, meet_calls};
 pub(crate) use rare::Launch;
 use rare::{Hook, Hooks, Rare};
-use record::{ANSWERED, Bits, CAN_PING, HAS_RTT, LONG_RTT, Record, SUSPECT};
+use record::{ANSWERED, Bits, CAN_PING, LONG_RTT, Record, SUSPECT};
+pub(crate) use tell::Observer;
 use tracing::Span;
 
 use crate::{
     config::Config,
     error::{Cause, Failure, HeartbeatError, Stage, panic_message},
-    hub::Hub,
     liveness::{Liveness, Rest, Standing},
     moment::Moment,
     rtt::Rtt,
@@ -76,6 +81,8 @@ impl Link {
             status: AtomicU8::new(status::OPEN),
             signals: Signals::new(),
         };
+        #[cfg(feature = "metrics")]
+        link.count_begin();
         let span = tracing::info_span!(parent: None, "heartbeat", id = rare::next_id());
         if !span.is_disabled() {
             link.rare().enter(span);
@@ -243,6 +250,7 @@ impl Link {
     /// It cannot be pinged any more: whoever waits for a pong waits in vain.
     pub(crate) fn lose_pings(&self) {
         self.bits.set(CAN_PING, false);
+        self.ping_is_given_up();
         self.wake_waiters();
     }
 
@@ -273,24 +281,10 @@ impl Link {
     }
 
     pub(crate) fn rtt(&self) -> Option<Rtt> {
-        if !self.bits.has(HAS_RTT) {
-            return None;
-        }
         if self.bits.has(LONG_RTT) {
             return lock(&self.rare().long_rtt).as_deref().copied();
         }
-        Some(self.record.rtt())
-    }
-
-    pub(crate) fn count_ping(&self) {
-        self.record.count_ping();
-    }
-
-    pub(crate) fn count_pong(&self, rtt: Option<Rtt>) {
-        if let Some(rtt) = rtt {
-            self.set_rtt(rtt);
-        }
-        self.record.count_pong();
+        self.record.rtt()
     }
 
     fn set_rtt(&self, rtt: Rtt) {
@@ -299,7 +293,6 @@ impl Link {
             *lock(&self.rare().long_rtt) = Some(Box::new(rtt));
         }
         self.bits.set(LONG_RTT, long);
-        self.bits.set(HAS_RTT, true);
     }
 
     /// Keeps the machine's figures for handles, and for its next look.
@@ -389,7 +382,7 @@ impl Link {
     }
 
     /// The departure has come to pass; it says why.
-    pub(crate) fn end_departed(&self) {
+    pub(crate) fn end_departed(self: &Arc<Self>) {
         let cause = match self.departure() {
             Some(departure) => Cause::clone(departure),
             None => Cause::new(Failure::Transport),
@@ -400,7 +393,7 @@ impl Link {
     /// Ends the connection; only the first call counts. The cause is set before the transport is
     /// closed, and the transport before anybody wakes, so whoever wakes finds the cause whatever
     /// the inner service then says.
-    pub(crate) fn end(&self, cause: Cause) {
+    pub(crate) fn end(self: &Arc<Self>, cause: Cause) {
         let rare = self.rare();
         let cause = rare
             .cause
@@ -410,7 +403,7 @@ impl Link {
             return;
         }
         drop(catch_unwind(AssertUnwindSafe(|| self.report(&cause))));
-        let error = HeartbeatError::shared(cause, Stage::NotSent);
+        let error = HeartbeatError::shared(Arc::clone(&cause), Stage::NotSent);
         let span = self.span();
         let entered = span.enter();
         let hooks = std::mem::replace(&mut *lock(&rare.hooks), Hooks::Ran);
@@ -419,6 +412,7 @@ impl Link {
                 run(hook, &error);
             }
         }
+        self.tell_end(&cause);
         drop(entered);
         self.wake_waiters();
         for shard in in_flight::shards(self) {

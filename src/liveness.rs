@@ -13,18 +13,18 @@
 //! | `Resting` | brought forward | `Resting`, due now, unless never | |
 //! | `Resting` | due, or wanted | `Sending`, ready wait runs | `Ping` |
 //! | `Resting` | falls asleep / wakes | never due / due `interval` from the last sign of life | |
-//! | `Sending` | ping sent | `Waiting`, pong wait runs from now | |
+//! | `Sending` | ping sent | `Waiting`, a pong wait as long as its detector says runs from now | |
 //! | `Sending` | heard | `CallingOff`; if wanted or `Always`, the ready wait ends `interval + ready_timeout` from now | |
 //! | `Sending` | falls asleep (and not wanted, or serial, or full) | `CallingOff` | |
 //! | `Sending` | ready wait over | `Ended` | `LookAgain`, then `End(PingBlocked)` |
 //! | `CallingOff` | any timeout call | `Resting` | `CallOff` |
 //! | `CallingOff` | ping sent after all | `Waiting`, as from `Sending` | |
 //! | all but `Waiting`, `Ended` | wanted | the same, and the next ping is due now, also while asleep (unless serial and busy, or full) | |
-//! | `Waiting` | heard | `Waiting`, no misses, window ends `interval + pong_timeout` from now | |
-//! | `Waiting` | pong | `Resting`; one more round-trip sample | |
-//! | `Waiting` | window over, not the last | `Waiting`, one more miss and window | `Missed` |
+//! | `Waiting` | heard | `Waiting`, no misses, window ends `interval` and one more wait from now | |
+//! | `Waiting` | pong | `Resting`; one more round-trip sample, which after a local pause is only shown | |
+//! | `Waiting` | window over, not the last | `Waiting`, one more miss and a window of twice the wait, as far as the detector lets it grow | `Missed` |
 //! | `Waiting` | last window over | `Ended` | `LookAgain`, then `End(PongTimeout)` |
-//! | `Waiting` | local fault, last window over | `Waiting`, one more window: once a ping | |
+//! | `Waiting` | local fault, last window over | `Waiting`, one more window of `pong_timeout`: once a ping | |
 //! | `Waiting` | ping unsupported | `Resting`, never due again, after what `heard` does | |
 //! | `Resting`, `Sending`, `CallingOff` | ping unsupported | `Resting`, never due again | |
 //! | any but `Ended` | ping failed | `Ended` | `End(PingFailed)` |
@@ -53,6 +53,7 @@
 //! change nothing. One nanosecond before `next_timeout` nothing is due; at it, something is.
 
 mod action;
+mod detector;
 mod limits;
 mod pings;
 mod rest;
@@ -62,6 +63,7 @@ mod tests;
 use std::sync::Arc;
 
 pub(crate) use action::{Action, Ending, Standing};
+use detector::Patience;
 use limits::Charge;
 use pings::Pings;
 pub(crate) use rest::Rest;
@@ -89,6 +91,9 @@ enum State {
         missed: u32,
         /// How many misses make it dead.
         max_missed: u32,
+        patience: Patience,
+        /// Whether the driver was late meanwhile, so that the round trip is not only the peer's.
+        late: bool,
     },
     Ended,
 }
@@ -277,11 +282,14 @@ impl Liveness {
                     pings.went_out(&self.config, now);
                 }
                 self.excused_at = None;
+                let patience = Patience::of(&self.config, self.rtt);
                 self.state = State::Waiting {
                     sent_at: now,
-                    pong_by: now.after(self.config.pong_timeout),
+                    pong_by: now.after(patience.wait()),
                     missed: 0,
                     max_missed: self.config.max_missed,
+                    patience,
+                    late: false,
                 };
             }
             State::Resting { .. } | State::Waiting { .. } | State::Ended => {}
@@ -292,10 +300,12 @@ impl Liveness {
     pub(crate) fn on_pong(&mut self, now: Moment) {
         let now = self.clamp(now);
         match self.state {
-            State::Waiting { sent_at, .. } => {
+            State::Waiting { sent_at, late, .. } => {
                 let sample = now.since(sent_at);
                 self.rtt = Some(match self.rtt {
+                    Some(rtt) if late => rtt.late(sample),
                     Some(rtt) => rtt.next(sample),
+                    // Of a late one is better than nothing: it only makes the next waits too long.
                     None => Rtt::first(sample),
                 });
                 self.hear(now);
@@ -340,6 +350,9 @@ impl Liveness {
     /// The driver itself was late by more than `max_local_pause`.
     pub(crate) fn on_local_pause(&mut self, now: Moment) {
         let now = self.clamp(now);
+        if let State::Waiting { late, .. } = &mut self.state {
+            *late = true;
+        }
         let fresh = now.after(self.config.pong_timeout);
         let limit = match self.state {
             State::Sending { ready_by, .. } => ready_by,
@@ -359,9 +372,14 @@ impl Liveness {
     pub(crate) fn on_local_fault(&mut self, now: Moment) {
         let now = self.clamp(now);
         let over = self.is_last_window() && self.window_ends_at() <= now;
-        if let State::Waiting { max_missed, .. } = &mut self.state
+        if let State::Waiting {
+            max_missed,
+            patience,
+            ..
+        } = &mut self.state
             && over
         {
+            *patience = Patience::full(&self.config);
             // Once: from the second time on it is one more than that already.
             *max_missed = self.config.max_missed.saturating_add(1);
         }
@@ -442,15 +460,20 @@ impl Liveness {
                 sent_at,
                 missed,
                 max_missed,
+                patience,
+                late,
                 ..
             } if !self.is_last_window() && self.window_ends_at() <= now => {
                 let missed = missed + 1;
+                let patience = patience.doubled();
                 self.state = State::Waiting {
                     sent_at,
                     // From the window's end, not from now: a late call must not stretch the bound.
-                    pong_by: self.window_ends_at().after(self.config.pong_timeout),
+                    pong_by: self.window_ends_at().after(patience.wait()),
                     missed,
                     max_missed,
+                    patience,
+                    late,
                 };
                 self.excused_at = None;
                 Some(Action::Missed { missed })
@@ -479,14 +502,19 @@ impl Liveness {
                 };
             }
             State::Sending { .. } => self.state = State::CallingOff,
-            State::Waiting { sent_at, .. } => {
+            State::Waiting {
+                sent_at,
+                patience,
+                late,
+                ..
+            } => {
                 self.state = State::Waiting {
                     sent_at,
-                    pong_by: now
-                        .after(self.config.interval)
-                        .after(self.config.pong_timeout),
+                    pong_by: now.after(self.config.interval).after(patience.wait()),
                     missed: 0,
                     max_missed: self.config.max_missed,
+                    patience,
+                    late,
                 };
             }
             State::CallingOff | State::Ended => {}

@@ -37,6 +37,16 @@ impl Rtt {
         }
     }
 
+    /// With a sample that says more of this process than of the path.
+    pub(crate) fn late(self, sample: Duration) -> Rtt {
+        let sample = nanos(sample);
+        Rtt {
+            last: sample,
+            min: self.min.min(sample),
+            ..self
+        }
+    }
+
     /// The opposite of [`figures`](Rtt::figures).
     pub(crate) fn of([last, min, smoothed, variation]: [u64; 4]) -> Rtt {
         Rtt {
@@ -64,7 +74,8 @@ impl Rtt {
         Duration::from_nanos(self.min)
     }
 
-    /// Returns the smoothed value (RFC 6298's SRTT: 7/8 of the one before and 1/8 of the sample).
+    /// Returns the smoothed value (RFC 6298's SRTT: 7/8 of the one before and 1/8 of the sample). A sample that was
+    /// taken while this process was late (`max_local_pause`) counts as the first or not at all.
     #[must_use]
     pub fn smoothed(&self) -> Duration {
         Duration::from_nanos(self.smoothed)

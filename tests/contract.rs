@@ -21,9 +21,9 @@ use std::{
 use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
 use tower::{Layer, Service, ServiceExt, limit::ConcurrencyLimit};
 use tower_heartbeat::{
-    BoxError, CompleteOnResponse, Config, ConfigBuilder, Driver, Error, Failure, Handle, Heartbeat,
-    HeartbeatError, HeartbeatLayer, InFlight, PingWhen, ResponseFuture, Stage, State,
-    TrackCompletion, ping,
+    BoxError, CompleteOnResponse, Config, ConfigBuilder, Detector, Driver, Error, Event, Failure,
+    Handle, Heartbeat, HeartbeatError, HeartbeatLayer, InFlight, PingWhen, ResponseFuture, Stage,
+    State, TrackCompletion, ping,
 };
 use tower_test::mock::{self, SendResponse, Spawn};
 
@@ -1482,6 +1482,8 @@ fn every_public_type_is_debug_send_and_sync() {
     debug_send_sync::<tower_heartbeat::Setting>();
     debug_send_sync::<tower_heartbeat::Evidence>();
     debug_send_sync::<PingWhen>();
+    debug_send_sync::<Detector>();
+    debug_send_sync::<Event>();
     debug_send_sync::<Error<BoxError>>();
     debug_send_sync::<Error<std::io::Error>>();
     debug_send_sync::<HeartbeatError>();

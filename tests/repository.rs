@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 35] = [
+const ORDER: [&str; 36] = [
     "sync",
     "signals",
     "inbox",
@@ -13,10 +13,11 @@ const ORDER: [&str; 35] = [
     "rtt",
     "dice",
     "error",
+    "event",
     "config",
+    "metrics",
     "liveness",
     "spawn",
-    "hub",
     "link",
     "ping",
     "driver",

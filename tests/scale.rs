@@ -7,6 +7,8 @@
     reason = "tests wait, and look at the clock"
 )]
 
+#[path = "scale/adaptive.rs"]
+mod adaptive;
 #[path = "scale/faults.rs"]
 mod faults;
 #[path = "scale/life_cycle.rs"]

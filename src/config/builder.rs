@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Config, ConfigError, Evidence, MILLISECOND, PingWhen, Setting};
+use super::{Config, ConfigError, Detector, Evidence, MILLISECOND, PingWhen, Setting};
 use crate::moment::nanos;
 
 /// Builds a [`Config`]. All methods are `const`.
@@ -16,6 +16,7 @@ pub struct ConfigBuilder {
     ready_timeout: Option<Duration>,
     max_local_pause: Option<Duration>,
     detect_within: Option<Duration>,
+    pong_floor: Option<Duration>,
 }
 
 impl ConfigBuilder {
@@ -36,10 +37,14 @@ impl ConfigBuilder {
                 local_fault_connections: 8,
                 ping_when: PingWhen::Quiet,
                 evidence: Evidence::AnyTraffic,
+                detector: Detector::Fixed,
+                pong_floor: Duration::ZERO,
+                phi_threshold: 8,
             },
             ready_timeout: None,
             max_local_pause: None,
             detect_within: None,
+            pong_floor: None,
         }
     }
 
@@ -86,7 +91,7 @@ impl ConfigBuilder {
     /// Sets how long a ping that is out waits for a sign of life before that is a *miss*.
     ///
     /// Measured from the moment the ping is out, or from the miss before. A sign of life takes the
-    /// misses back. Default: 10 s.
+    /// misses back. With an adaptive [`detector`](ConfigBuilder::detector) it is the longest wait. Default: 10 s.
     #[doc(alias = "keep_alive_timeout")]
     #[doc(alias = "keepalive_timeout")]
     #[doc(alias = "ping_timeout")]
@@ -172,7 +177,8 @@ impl ConfigBuilder {
     /// and still judge the peer. After a longer pause the limit that ran restarts once with a
     /// fresh pong wait; elapsed time alone never ends a connection.
     ///
-    /// Default: half of `pong_timeout`. The longest legal value turns it off.
+    /// Default: half of `pong_timeout`; with an adaptive [`detector`](ConfigBuilder::detector) half of
+    /// [`pong_floor`](ConfigBuilder::pong_floor). The longest legal value turns it off.
     pub const fn max_local_pause(mut self, max_local_pause: Duration) -> Self {
         self.max_local_pause = Some(max_local_pause);
         self
@@ -189,7 +195,8 @@ impl ConfigBuilder {
     }
 
     /// Sets from what share of missing peers on, in percent, the fault is suspected on *this* side:
-    /// of the connections of one driver that were asked within the last `pong_timeout`, at least
+    /// of the connections of one driver that were asked within the last `pong_timeout` (with an adaptive
+    /// [`detector`](ConfigBuilder::detector) `max_missed` × `pong_floor`, if that is shorter), at least
     /// [`local_fault_connections`](ConfigBuilder::local_fault_connections).
     ///
     /// While it is, no connection ends with [`Failure::PongTimeout`](crate::Failure::PongTimeout)
@@ -238,6 +245,42 @@ impl ConfigBuilder {
         self
     }
 
+    /// Sets how the wait for a pong is found: always `pong_timeout`, or from the round trips of the
+    /// connection's pings, between [`pong_floor`](ConfigBuilder::pong_floor) and `pong_timeout`. Then a peer
+    /// that is near is found dead long before one that is far away has to answer.
+    ///
+    /// Measured as `pong_timeout` is. A pong that comes while this process was itself late (see
+    /// [`max_local_pause`](ConfigBuilder::max_local_pause)) doesn't change the wait, nor does other traffic
+    /// that takes its place; a pong after misses does. [`Config::worst_case_detection`] is the same with all of them.
+    ///
+    /// Default: [`Detector::Fixed`].
+    #[doc(alias = "adaptive")]
+    pub const fn detector(mut self, detector: Detector) -> Self {
+        self.config.detector = detector;
+        self
+    }
+
+    /// Sets the least pong wait of an adaptive [`detector`](ConfigBuilder::detector), without which it is useless.
+    ///
+    /// With `max_missed` 1, 2, 3, 4 the least time from ping to verdict is 1, 3, 7, 11 times as long: what a
+    /// connection's latency, with the retransmission of a lost packet, may rise to all at once. Default: a second
+    /// divided by `max_missed`, but at least 200 ms; a `pong_timeout` that is no longer than this default is
+    /// the wait.
+    pub const fn pong_floor(mut self, pong_floor: Duration) -> Self {
+        self.pong_floor = Some(pong_floor);
+        self
+    }
+
+    /// Sets at which suspicion a pong is missed with [`Detector::PhiAccrual`], without which it is useless: a
+    /// pong is later than that once in 10 to the power of `phi_threshold` times, if round trips are
+    /// distributed normally.
+    ///
+    /// Default: 8; from 1 to 16.
+    pub const fn phi_threshold(mut self, phi_threshold: u8) -> Self {
+        self.config.phi_threshold = phi_threshold;
+        self
+    }
+
     /// Checks the settings and those that depend on each other.
     ///
     /// # Errors
@@ -245,10 +288,11 @@ impl ConfigBuilder {
     /// - [`TooShort`](ConfigError::TooShort), [`TooLong`](ConfigError::TooLong): a duration under
     ///   1 ms (`ready_timeout` may be zero, `detect_within` at least 20 ms) or over 365 days.
     /// - [`OutOfRange`](ConfigError::OutOfRange): `max_missed` 0 or over 1,000; `jitter` over 25;
-    ///   `local_fault_share` over 100; `local_fault_connections` under 2.
+    ///   `local_fault_share` over 100; `local_fault_connections` under 2; `phi_threshold` 0 or over 16.
     /// - [`MustExceed`](ConfigError::MustExceed): `suspect_after` within `interval` and its tick,
     ///   so that every quiet connection would be suspect before its ping is out.
     /// - [`MustStayBelow`](ConfigError::MustStayBelow): a limit that never acts:
+    ///   `pong_floor` from `pong_timeout` on (unless the detector is fixed),
     ///   `suspect_after` from the verdict on, `verify_after_idle` from `idle_timeout` or (unless
     ///   pings sleep while idle) from `interval` on.
     /// - [`BoundExceeded`](ConfigError::BoundExceeded): a setting after `detect_within` that breaks
@@ -259,9 +303,14 @@ impl ConfigBuilder {
             Some(ready_timeout) => ready_timeout,
             None => config.pong_timeout,
         };
+        config.pong_floor = match (config.detector, self.pong_floor) {
+            (Detector::Fixed, _) => config.pong_timeout,
+            (Detector::RoundTrips | Detector::PhiAccrual, Some(floor)) => floor,
+            (Detector::RoundTrips | Detector::PhiAccrual, None) => config.default_pong_floor(),
+        };
         config.max_local_pause = match self.max_local_pause {
             Some(pause) => pause,
-            None => half_at_least_a_millisecond(config.pong_timeout),
+            None => half_at_least_a_millisecond(config.pong_floor),
         };
         let conflict = match self.out_of_range(&config) {
             Some(error) => Some(error),
@@ -291,6 +340,7 @@ impl ConfigBuilder {
                 MILLISECOND,
             ),
             (Setting::SuspectAfter, config.suspect_after, MILLISECOND),
+            (Setting::PongFloor, self.pong_floor, MILLISECOND),
             (
                 Setting::MaxLocalPause,
                 Some(config.max_local_pause),
@@ -328,6 +378,12 @@ impl ConfigBuilder {
                 2,
                 u32::MAX,
             ),
+            (
+                Setting::PhiThreshold,
+                config.phi_threshold as u32,
+                1,
+                MOST_PHI,
+            ),
         ];
         let mut i = 0;
         while i < numbers.len() {
@@ -353,6 +409,16 @@ impl ConfigBuilder {
                 setting: Setting::DetectWithin,
                 other: beyond_its_share(config, asked, self.wait_within(asked)),
                 limit: bound,
+            });
+        }
+        if let (Some(floor), Detector::RoundTrips | Detector::PhiAccrual) =
+            (self.pong_floor, config.detector)
+            && nanos(floor) >= nanos(config.pong_timeout)
+        {
+            return Some(ConfigError::MustStayBelow {
+                setting: Setting::PongFloor,
+                other: Setting::PongTimeout,
+                limit: config.pong_timeout,
             });
         }
         if let Some(suspect_after) = config.suspect_after {
@@ -422,3 +488,4 @@ const DETECT_LEAST: Duration = Duration::from_millis(20);
 pub(crate) const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 const MOST_MISSED: u32 = 1_000;
 const MOST_JITTER: u32 = 25;
+const MOST_PHI: u32 = 16;

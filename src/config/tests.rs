@@ -37,11 +37,15 @@ fn the_defaults_are_legal_and_as_documented() {
         local_fault_connections: 8,
         ping_when: PingWhen::Quiet,
         evidence: Evidence::AnyTraffic,
+        detector: Detector::Fixed,
+        pong_floor: secs(10),
+        phi_threshold: 8,
     };
     assert_eq!(Config::builder().build(), Ok(defaults));
     assert_eq!(Config::default(), defaults);
     assert_eq!(PingWhen::default(), PingWhen::Quiet);
     assert_eq!(Evidence::default(), Evidence::AnyTraffic);
+    assert_eq!(Detector::default(), Detector::Fixed);
 }
 
 #[test]
@@ -67,6 +71,9 @@ fn every_setting_arrives() {
         .local_fault_connections(30)
         .ping_when(PingWhen::NotBusy)
         .evidence(Evidence::PongOnly)
+        .detector(Detector::PhiAccrual)
+        .pong_floor(secs(2))
+        .phi_threshold(12)
         .build();
     let expected = Config {
         interval: secs(61),
@@ -83,6 +90,9 @@ fn every_setting_arrives() {
         local_fault_connections: 30,
         ping_when: PingWhen::NotBusy,
         evidence: Evidence::PongOnly,
+        detector: Detector::PhiAccrual,
+        pong_floor: secs(2),
+        phi_threshold: 12,
     };
     assert_eq!(config, Ok(expected));
 }
@@ -106,8 +116,9 @@ fn what_depends_on_the_pong_wait_follows_it_unless_it_is_set() {
 
 #[test]
 fn a_duration_has_to_be_one_that_a_timer_can_keep() {
-    let setters: [(Setting, Duration, Setter); 9] = [
+    let setters: [(Setting, Duration, Setter); 10] = [
         (Setting::DetectWithin, millis(20), |b, d| b.detect_within(d)),
+        (Setting::PongFloor, MILLISECOND, |b, d| b.pong_floor(d)),
         (Setting::Interval, MILLISECOND, |b, d| b.interval(d)),
         (Setting::PongTimeout, MILLISECOND, |b, d| b.pong_timeout(d)),
         (Setting::ReadyTimeout, Duration::ZERO, |b, d| {
@@ -168,6 +179,69 @@ fn a_number_has_to_be_in_its_range() {
             most: 25,
         };
         assert_eq!(refused(Config::builder().jitter(percent)), error);
+    }
+}
+
+#[test]
+fn a_suspicion_has_to_be_one_that_can_be_told_from_certainty() {
+    for phi in [1, 16] {
+        assert!(Config::builder().phi_threshold(phi).build().is_ok());
+    }
+    for phi in [0, 17, u8::MAX] {
+        let error = ConfigError::OutOfRange {
+            setting: Setting::PhiThreshold,
+            least: 1,
+            most: 16,
+        };
+        assert_eq!(refused(Config::builder().phi_threshold(phi)), error);
+    }
+}
+
+#[test]
+fn the_least_pong_wait_lies_below_the_longest() {
+    for detector in [Detector::RoundTrips, Detector::PhiAccrual] {
+        let settings = Config::builder().detector(detector);
+        let just_below = settings.pong_floor(secs(10) - NANOSECOND);
+        assert_eq!(build(just_below).pong_floor(), secs(10) - NANOSECOND);
+        let error = ConfigError::MustStayBelow {
+            setting: Setting::PongFloor,
+            other: Setting::PongTimeout,
+            limit: secs(10),
+        };
+        assert_eq!(refused(settings.pong_floor(secs(10))), error);
+        assert_eq!(error.other(), Some(Setting::PongTimeout));
+    }
+    // Useless, and no conflict.
+    let fixed = build(Config::builder().pong_floor(secs(20)));
+    assert_eq!(fixed.pong_floor(), secs(10));
+}
+
+#[test]
+fn the_least_waits_for_a_verdict_are_a_second_in_all_unless_the_longest_are_shorter() {
+    let adaptive = Config::builder().detector(Detector::RoundTrips);
+    let floors = [(1, 1_000), (2, 500), (4, 250), (5, 200), (1_000, 200)];
+    for (max_missed, floor) in floors {
+        let config = build(adaptive.max_missed(max_missed));
+        assert_eq!(config.pong_floor(), millis(floor));
+        assert_eq!(config.max_local_pause(), millis(floor / 2));
+    }
+    let short = build(adaptive.pong_timeout(millis(100)));
+    assert_eq!(short.pong_floor(), millis(100));
+    assert_eq!(
+        refused(adaptive.max_missed(0)).setting(),
+        Setting::MaxMissed
+    );
+}
+
+#[test]
+fn the_bound_is_the_same_with_every_detector() {
+    let fixed = build(within(secs(10)).local_fault_share(50));
+    for detector in [Detector::RoundTrips, Detector::PhiAccrual] {
+        let adaptive = build(within(secs(10)).local_fault_share(50).detector(detector));
+        assert_eq!(
+            adaptive.worst_case_detection(),
+            fixed.worst_case_detection()
+        );
     }
 }
 
@@ -427,6 +501,8 @@ fn every_setting_is_called_by_the_name_of_its_method() {
         (Setting::Jitter, "jitter"),
         (Setting::LocalFaultShare, "local_fault_share"),
         (Setting::LocalFaultConnections, "local_fault_connections"),
+        (Setting::PongFloor, "pong_floor"),
+        (Setting::PhiThreshold, "phi_threshold"),
     ];
     for (setting, name) in names {
         assert_eq!(setting.to_string(), name);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::{config::Config, moment::Moment};
 
-/// What became of the pings of all connections within the last `pong_timeout`.
+/// What became of the pings of all connections within the last `pong_timeout`, or as long as a verdict takes
+/// at least: when the first is due after a fault, no answer is that young.
 pub(super) struct Faults {
     /// In percent; zero if nobody asks.
     share: u8,
@@ -30,7 +31,7 @@ impl Faults {
         Faults {
             share: config.local_fault_share,
             least: config.local_fault_connections,
-            window: config.pong_timeout,
+            window: (config.pong_floor.saturating_mul(config.max_missed)).min(config.pong_timeout),
             parts: [Part::default(); PARTS],
             newest: 0,
             suspected_at: None,

@@ -20,7 +20,7 @@ impl Pace {
             tick: tick / 8 * 5,
             most: Slack {
                 rest: tick / 8,
-                awake: tick.min(config.pong_timeout) / 8,
+                awake: tick.min(config.pong_floor) / 8,
             },
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     num::NonZeroU32,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use super::{faults::Faults, pinger::Pinger};
 use crate::{
     config::PingWhen,
     error::{Cause, Failure},
+    event::Event,
     link::{Link, in_flight, is_abandoned, meet_calls, status},
     liveness::{Action, Ending, Liveness, Standing},
     moment::Moment,
@@ -83,7 +85,7 @@ impl Watch {
 
     pub(super) fn look<G>(
         &mut self,
-        link: &Link,
+        link: &Arc<Link>,
         pinger: &mut G,
         now: Now,
         faults: &mut Faults,
@@ -103,7 +105,7 @@ impl Watch {
     /// Does all there is to do at `now`; `None` where that is not the end.
     fn advance<G>(
         &mut self,
-        link: &Link,
+        link: &Arc<Link>,
         pinger: &mut G,
         now: Now,
         faults: &mut Faults,
@@ -174,7 +176,7 @@ impl Watch {
         }
     }
 
-    fn take_facts(&mut self, link: &Link, raised: u8, now: Moment) {
+    fn take_facts(&mut self, link: &Arc<Link>, raised: u8, now: Moment) {
         self.traffic |= raised & (signals::HEARD | signals::USED) != 0;
         if raised & signals::HEARD != 0 {
             self.machine.on_heard(now);
@@ -192,7 +194,7 @@ impl Watch {
     }
 
     /// A ping among more requests than the peer works on would wait behind them, and count as sent.
-    fn look_for_room<G>(&mut self, link: &Link, pinger: &G, now: Moment)
+    fn look_for_room<G>(&mut self, link: &Arc<Link>, pinger: &G, now: Moment)
     where
         G: Pinger,
     {
@@ -208,7 +210,7 @@ impl Watch {
     /// `true` if the peer answered.
     fn poll_ping<G>(
         &mut self,
-        link: &Link,
+        link: &Arc<Link>,
         pinger: &mut G,
         now: Moment,
         cx: &mut Context<'_>,
@@ -228,11 +230,8 @@ impl Watch {
                 Poll::Ready(Ok(())) => {
                     self.phase = Phase::Resting;
                     self.machine.on_pong(now);
-                    let rtt = self.machine.rtt();
                     link.keep(&self.machine);
-                    link.count_pong(rtt);
-                    tracing::trace!(rtt = ?rtt.map(|rtt| rtt.last()), "pong");
-                    link.wake_waiters();
+                    link.pong_came(self.machine.rtt());
                     return true;
                 }
                 Poll::Ready(Err(error)) => {
@@ -246,7 +245,7 @@ impl Watch {
         false
     }
 
-    fn send<G>(&mut self, link: &Link, pinger: &G, now: Moment)
+    fn send<G>(&mut self, link: &Arc<Link>, pinger: &G, now: Moment)
     where
         G: Pinger,
     {
@@ -258,12 +257,11 @@ impl Watch {
         if self.machine.is_sending() {
             self.phase = Phase::Out;
             self.machine.on_ping_sent(now);
-            link.count_ping();
-            tracing::trace!("ping");
+            link.ping_is_out();
         }
     }
 
-    fn fail<G>(&mut self, error: PingError, link: &Link, pinger: &mut G, now: Moment)
+    fn fail<G>(&mut self, error: PingError, link: &Arc<Link>, pinger: &mut G, now: Moment)
     where
         G: Pinger,
     {
@@ -277,12 +275,13 @@ impl Watch {
             pinger.lose();
             tracing::warn!(source = %error, "peer cannot be pinged");
             link.lose_pings();
+            link.tell(&Event::Unsupported);
         } else if let Some(Action::End(ending)) = self.machine.on_ping_failed(now) {
             self.end(ending, link, Some(error));
         }
     }
 
-    fn carry_out<G>(&mut self, action: Action, link: &Link, pinger: &mut G)
+    fn carry_out<G>(&mut self, action: Action, link: &Arc<Link>, pinger: &mut G)
     where
         G: Pinger,
     {
@@ -294,22 +293,37 @@ impl Watch {
             }
             Action::Missed { missed } => {
                 tracing::warn!(missed, max_missed = link.config().max_missed, "ping missed");
+                link.ping_is_missed(missed);
             }
             Action::Standing(standing) => {
+                let was_suspect = link.is_suspect();
                 if matches!(standing, Standing::Suspect { .. }) {
                     tracing::debug!("connection is suspect");
                 }
                 link.publish(standing);
+                match standing {
+                    Standing::Suspect { .. } if !was_suspect => link.tell(&Event::Suspect),
+                    Standing::Well | Standing::Unverified if was_suspect => {
+                        link.tell(&Event::Recovered);
+                    }
+                    Standing::Suspect { .. }
+                    | Standing::Well
+                    | Standing::Unverified
+                    | Standing::Leaving => {}
+                }
             }
             Action::End(ending) => self.end(ending, link, None),
             Action::LookAgain => unreachable!("handled before it is carried out"),
         }
     }
 
-    fn end(&mut self, ending: Ending, link: &Link, error: Option<PingError>) {
+    fn end(&mut self, ending: Ending, link: &Arc<Link>, error: Option<PingError>) {
         link.keep(&self.machine);
         // The machine has ended and counts no more.
         link.set_missed(ending.missed);
+        if ending.failure == Failure::PongTimeout {
+            link.ping_is_missed(ending.missed);
+        }
         link.end(Cause {
             failure: ending.failure,
             waited: ending.waited,
@@ -323,13 +337,14 @@ impl Watch {
 
     /// The transport takes no more calls: those in flight end as they may, and are the last.
     /// Only the quiet limit still watches them.
-    fn see_off<G>(&mut self, link: &Link, pinger: &mut G) -> bool
+    fn see_off<G>(&mut self, link: &Arc<Link>, pinger: &mut G) -> bool
     where
         G: Pinger,
     {
         self.phase = Phase::Resting;
         pinger.lose();
         self.machine.lose_pings();
+        link.ping_is_given_up();
         let over = self.machine.idle_since().is_some();
         if over {
             link.end_departed();
@@ -342,7 +357,7 @@ impl Watch {
     /// While requests are in flight, or traffic came since the last tick, that is a tick at most.
     /// Otherwise the link is armed, so that the first signal ends the sleep: sparse traffic is dated
     /// exactly, dense traffic to a tick.
-    fn sleep(&mut self, link: &Link, now: Now) -> Next {
+    fn sleep(&mut self, link: &Arc<Link>, now: Now) -> Next {
         let ticking = self.machine.idle_since().is_none() || self.traffic;
         let wake_at = self.machine.next_timeout().unwrap_or(Moment::NEVER);
         let wake_at = self.apart_at.map_or(wake_at, |at| at.min(wake_at));

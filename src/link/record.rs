@@ -24,20 +24,24 @@ pub(super) const CAN_PING: u16 = 1 << 15;
 pub(super) const SUSPECT: u16 = 1 << 14;
 /// The last service is gone; set before it lets go of the shards.
 pub(super) const ORPHANED: u16 = 1 << 13;
-pub(super) const HAS_RTT: u16 = 1 << 12;
+/// A response came in, or a part of one.
+pub(super) const ANSWERED: u16 = 1 << 12;
 /// The round-trip times don't fit here.
 pub(super) const LONG_RTT: u16 = 1 << 11;
-/// A response came in, or a part of one.
-pub(super) const ANSWERED: u16 = 1 << 10;
+/// A ping whose outcome is not counted yet.
+pub(super) const PING_OUT: u16 = 1 << 10;
 /// `max_missed` is 1,000 at most.
-const MISSED: u16 = ANSWERED - 1;
+const MISSED: u16 = PING_OUT - 1;
+
+/// Longer than any that has its place here.
+const NO_SAMPLE: u64 = u64::MAX;
 
 impl Record {
     pub(super) fn new(now: Moment) -> Record {
         Record {
             heard_at: AtomicU64::new(now.as_nanos()),
             idle_since: AtomicU64::new(now.as_nanos()),
-            samples: [AtomicU64::new(0), AtomicU64::new(0)],
+            samples: [AtomicU64::new(NO_SAMPLE), AtomicU64::new(NO_SAMPLE)],
             pings: AtomicU32::new(0),
             pongs: AtomicU32::new(0),
         }
@@ -61,27 +65,24 @@ impl Record {
         self.idle_since.store(since.as_nanos(), Ordering::Relaxed);
     }
 
-    pub(super) fn rtt(&self) -> Rtt {
-        let [last, min, smoothed, variation] = {
-            let [first, second] = &self.samples;
-            let (first, second) = (
-                first.load(Ordering::Acquire),
-                second.load(Ordering::Acquire),
-            );
-            [first >> 32, first & LOW, second >> 32, second & LOW]
-        };
-        Rtt::of([last, min, smoothed, variation])
+    pub(super) fn rtt(&self) -> Option<Rtt> {
+        let [first, second] = &self.samples;
+        // In this order: the first is written last.
+        let first = first.load(Ordering::Acquire);
+        let second = second.load(Ordering::Acquire);
+        let samples = [first >> 32, first & LOW, second >> 32, second & LOW];
+        (first != NO_SAMPLE).then(|| Rtt::of(samples))
     }
 
     /// `false` if they are too long for this place.
     pub(super) fn set_rtt(&self, rtt: Rtt) -> bool {
         let samples = rtt.figures();
-        if samples.iter().any(|nanos| *nanos > LOW) {
+        if samples.iter().any(|nanos| *nanos >= LOW) {
             return false;
         }
         let [last, min, smoothed, variation] = samples;
-        self.samples[0].store(last << 32 | min, Ordering::Release);
         self.samples[1].store(smoothed << 32 | variation, Ordering::Release);
+        self.samples[0].store(last << 32 | min, Ordering::Release);
         true
     }
 
@@ -116,6 +117,12 @@ impl Bits {
 
     pub(super) fn set(&self, flag: u16, on: bool) {
         self.replace(flag, if on { flag } else { 0 });
+    }
+
+    /// Whether it was there, and is gone now.
+    #[cfg(feature = "metrics")]
+    pub(super) fn take(&self, flag: u16) -> bool {
+        self.0.fetch_and(!flag, Ordering::AcqRel) & flag != 0
     }
 
     pub(super) fn missed(&self) -> u32 {

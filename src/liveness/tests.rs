@@ -1,5 +1,6 @@
 //! Tests of the machine with invented instants.
 
+mod adaptive;
 mod idle;
 mod jitter;
 mod misses;
@@ -21,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Action, Ending, Liveness, Rest, Standing};
 use crate::{
-    config::{Config, ConfigBuilder, Evidence, PingWhen},
+    config::{Config, ConfigBuilder, Detector, Evidence, PingWhen},
     error::Failure,
     moment::Moment,
     rtt::Rtt,

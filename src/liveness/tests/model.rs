@@ -159,7 +159,7 @@ impl Model {
                 assert_eq!(missed, self.missed);
                 assert!(missed < self.config.max_missed);
                 let waited = self.now.since(at).min(quiet_for);
-                assert!(waited >= self.config.pong_timeout * missed);
+                assert!(waited >= self.config.pong_floor * missed);
                 self.paused_at = None;
             }
             Action::Standing(standing) => self.take_standing(standing, quiet_for),
@@ -275,7 +275,7 @@ impl Model {
                 };
                 assert_eq!(ending.missed, self.config.max_missed);
                 assert_eq!(ending.waited, self.now.since(at));
-                let windows = self.config.pong_timeout * self.config.max_missed;
+                let windows = self.config.pong_floor * self.config.max_missed;
                 assert!(ending.waited.min(quiet_for) >= windows);
                 let fresh_wait = self.paused_at.map(|at| self.now.since(at));
                 assert!(fresh_wait.is_none_or(|wait| wait >= self.config.pong_timeout));

@@ -220,7 +220,13 @@ pub(super) fn configs() -> impl Strategy<Value = Config> {
         3 => Just(Evidence::AnyTraffic),
         1 => Just(Evidence::PongOnly),
     ];
-    (pings, limits, ping_when, evidence).prop_map(|(pings, limits, ping_when, evidence)| {
+    let detector = prop_oneof![
+        2 => Just((Detector::Fixed, None)),
+        3 => option::of(1..=99_u64).prop_map(|floor| (Detector::RoundTrips, floor)),
+        3 => option::of(1..=99_u64).prop_map(|floor| (Detector::PhiAccrual, floor)),
+    ];
+    let all = (pings, limits, ping_when, evidence, detector);
+    all.prop_map(|(pings, limits, ping_when, evidence, detector)| {
         let (interval, pong_timeout, max_missed, ready_timeout, jitter) = pings;
         let (idle_timeout, quiet_timeout, verify_share, suspect_share) = limits;
         let mut settings = Config::builder()
@@ -231,6 +237,12 @@ pub(super) fn configs() -> impl Strategy<Value = Config> {
             .jitter(jitter)
             .ping_when(ping_when)
             .evidence(evidence);
+        let (detector, floor_share) = detector;
+        settings = settings.detector(detector);
+        if let Some(share) = floor_share {
+            let floor = Duration::from_micros(pong_timeout * 10 * share);
+            settings = settings.pong_floor(floor.max(Duration::from_millis(1)));
+        }
         if let Some(timeout) = idle_timeout {
             settings = settings.idle_timeout(Duration::from_millis(timeout));
         }

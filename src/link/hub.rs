@@ -1,15 +1,17 @@
-//! What connections know of the driver that watches them.
+//! What connections know of their layer, and of the driver that watches them.
 
 use std::{
     fmt,
     sync::{Arc, OnceLock},
 };
 
+use super::Observer;
 use crate::{config::Config, inbox::Inbox, moment::Clock};
 
 /// The settings of a layer, and the clock and the inbox of a driver.
 pub(crate) struct Hub {
     pub(crate) config: Arc<Config>,
+    pub(super) observer: Option<Observer>,
     /// Tells the time until the driver's does.
     own: Clock,
     driver: OnceLock<(Arc<Inbox>, Clock)>,
@@ -20,6 +22,7 @@ impl Hub {
     pub(crate) fn without_driver(config: Arc<Config>) -> Hub {
         Hub {
             config,
+            observer: None,
             own: Clock::start(),
             driver: OnceLock::new(),
         }
@@ -29,6 +32,10 @@ impl Hub {
         let hub = Hub::without_driver(config);
         hub.have_driver(inbox, hub.own);
         hub
+    }
+
+    pub(crate) fn observed(self, observer: Option<Observer>) -> Hub {
+        Hub { observer, ..self }
     }
 
     /// Only the first call counts.
