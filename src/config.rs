@@ -7,7 +7,7 @@ mod tests;
 use std::{fmt, time::Duration};
 
 pub use builder::ConfigBuilder;
-#[cfg(any(feature = "h2-io", feature = "io"))]
+#[cfg(any(feature = "h2-io", feature = "io", feature = "transport"))]
 pub(crate) use builder::LONGEST;
 
 use crate::moment::nanos;
@@ -289,7 +289,7 @@ pub enum Evidence {
     PongOnly,
 }
 
-/// A setting of [`ConfigBuilder`] or of `io::LimitsBuilder`, as a [`ConfigError`] names it.
+/// A setting of [`ConfigBuilder`], `io::LimitsBuilder` or `transport::Beats`, as a [`ConfigError`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
@@ -325,6 +325,8 @@ pub enum Setting {
     ReadTimeout,
     /// `io::LimitsBuilder::write_timeout`
     WriteTimeout,
+    /// The second argument of `transport::Beats::new`
+    BeatInterval,
 }
 
 impl fmt::Display for Setting {
@@ -346,6 +348,7 @@ impl fmt::Display for Setting {
             Setting::PingWhen => "ping_when",
             Setting::ReadTimeout => "read_timeout",
             Setting::WriteTimeout => "write_timeout",
+            Setting::BeatInterval => "beat_interval",
         })
     }
 }

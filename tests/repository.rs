@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 30] = [
     "sync",
     "signals",
     "inbox",
@@ -32,6 +32,7 @@ const ORDER: [&str; 29] = [
     "io",
     "h2_io",
     "tonic",
+    "transport",
     "lib",
 ];
 
