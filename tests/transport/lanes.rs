@@ -1,6 +1,6 @@
 //! The two halves of one connection, in two tasks.
 
-use futures_util::{FutureExt, SinkExt, StreamExt};
+use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::duplex,
     spawn,
@@ -19,6 +19,7 @@ async fn a_writer_that_waits_is_woken_though_a_heartbeat_took_its_place_with_the
     let config = settings().interval(millis(100)).pong_timeout(millis(5_000));
     let config = config.ready_timeout(millis(5_000)).build().expect("legal");
     let near = HeartbeatStream::new(lines(near), Lines::new(), config);
+    let handle = near.handle();
     let (mut writer, mut reader) = near.split();
     let writing = spawn(async move {
         for number in 0..20 {
@@ -28,11 +29,35 @@ async fn a_writer_that_waits_is_woken_though_a_heartbeat_took_its_place_with_the
     // It polls the transport for a ping while the writer waits for the same.
     let reading = spawn(async move { reader.next().await.map(|item| item.is_ok()) });
     sleep(millis(1_000)).await;
-    let read = live(lines(far));
-    let written = async { writing.await.expect("no panic") };
-    let read = timeout(millis(4_000), async { tokio::join!(read.boxed(), written) });
-    // The reader keeps the connection; it is the writer that has to get on.
-    read.await.expect_err("the peer reads on");
+    let peer = spawn(live(lines(far)));
+    let written = timeout(millis(1_000), writing).await;
+    written.expect("it is woken").expect("no panic");
+    // It still pings.
+    sleep(millis(500)).await;
+    reading.abort();
+    drop(reading.await);
+    let read = peer.await.expect("no panic");
+    assert_eq!(read.len(), 20);
+    assert!(handle.pongs() >= 2, "{}", handle.pongs());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_waited_with_a_writer_goes_out_when_the_writer_is_gone() {
+    let (near, far) = duplex(16);
+    let config = settings().ready_timeout(millis(5_000));
+    let config = config.pong_timeout(millis(5_000)).build().expect("legal");
+    let near = HeartbeatStream::new(lines(near), Lines::new(), config);
+    let handle = near.handle();
+    let (mut writer, mut reader) = near.split();
+    let reading = spawn(async move { reader.next().await.is_some() });
+    let writing = spawn(async move { writer.send("x".repeat(60)).await.is_ok() });
+    sleep(millis(450)).await;
+    assert_eq!(handle.pings(), 0);
+    writing.abort();
+    drop(writing.await);
+    spawn(live(lines(far)));
+    sleep(millis(10)).await;
+    assert_eq!((handle.pings(), handle.pongs()), (1, 1));
     reading.abort();
 }
 
