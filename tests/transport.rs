@@ -18,6 +18,8 @@ mod lanes;
 mod limits;
 #[path = "transport/pings.rs"]
 mod pings;
+#[path = "transport/strict.rs"]
+mod strict;
 #[path = "transport/support.rs"]
 mod support;
 #[path = "transport/transcripts.rs"]

@@ -7,7 +7,8 @@ use super::{Kind, Protocol};
 /// Pings as lines of text, such as tokio-util's `LinesCodec` carries: `ping`, answered by `pong`.
 ///
 /// A line that is one of the two words is a heartbeat, and never the user's; with
-/// [`numbered`](Lines::numbered) one that is such a word, a space and a number, too.
+/// [`numbered`](Lines::numbered) one that is such a word, a space and a number, too. What the end of the connection cuts
+/// off of one is a line like any other, if the codec makes one of it (`LinesCodec` does).
 ///
 /// ```
 /// use tower_heartbeat::transport::{Kind, Lines, Protocol};

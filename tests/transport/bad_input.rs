@@ -1,6 +1,12 @@
 //! Input that is split, crowded, too long, or no text.
 
-use futures_util::{SinkExt, StreamExt};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     spawn,
@@ -12,7 +18,7 @@ use tower_heartbeat::{
     transport::{HeartbeatStream, Kind, Lines, Protocol},
 };
 
-use crate::support::{Connection, config, lines, millis, nothing_for};
+use crate::support::{Connection, config, failure, lines, millis, nothing_for};
 
 fn raw(capacity: usize) -> (Connection, DuplexStream) {
     let (near, far) = duplex(capacity);
@@ -83,7 +89,7 @@ async fn a_flood_of_pings_grows_nothing_and_starves_nobody() {
             flooding.write_all("ping\n".repeat(100).as_bytes()).await?;
         }
         flooding.write_all(b"news\n").await?;
-        Ok::<_, std::io::Error>(flooding)
+        Ok::<_, io::Error>(flooding)
     });
     // It reads no answer before the flood has ebbed.
     let read = timeout(millis(1_000), near.next()).await;
@@ -112,42 +118,72 @@ async fn a_flood_of_pings_grows_nothing_and_starves_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_flood_lets_others_of_its_task_have_their_turn() {
-    let (mut near, mut far) = raw(1 << 20);
-    far.write_all("ping\n".repeat(10_000).as_bytes())
-        .await
-        .expect("it is taken");
-    let mut turns = 0;
-    tokio::select! {
-        biased;
-        item = near.next() => panic!("{item:?}"),
-        () = async {
-            for _ in 0..20 {
-                turns += 1;
-                tokio::task::yield_now().await;
-            }
-        } => {}
+    let mut near = HeartbeatStream::new(Flood { taken: 0 }, Lines::new(), config());
+    for turn in 1..10 {
+        assert!(near.next().now_or_never().is_none());
+        let taken = near.get_ref().expect("it lives").taken;
+        assert!(taken <= turn * 128, "{taken} in {turn} turns");
     }
-    assert_eq!(turns, 20);
-    let answered = near.get_ref().expect("it lives").write_buffer().len();
-    assert!(answered < 10_000 * 5);
+}
+
+/// Nothing but pings, as fast as they are taken.
+struct Flood {
+    taken: u32,
+}
+
+impl Stream for Flood {
+    type Item = Result<String, io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.taken += 1;
+        assert!(self.taken < 1_000_000, "it takes them for ever");
+        Poll::Ready(Some(Ok("ping".into())))
+    }
+}
+
+impl Sink<String> for Flood {
+    type Error = io::Error;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn start_send(self: Pin<&mut Self>, _: String) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_transport_that_breaks_under_a_ping_is_told_to_both_after_what_there_was_to_read() {
+async fn a_transport_that_breaks_under_a_ping_still_hands_over_all_there_was_to_read() {
     let (mut near, far) = raw(4_096);
     let handle = near.handle();
     let mut far = lines(far);
-    far.send("the last").await.expect("it is taken");
+    for number in 0..40 {
+        far.send(number.to_string()).await.expect("it is taken");
+    }
     drop(far);
-    // Nobody read so far; the ping finds the pipe broken.
-    sleep(millis(410)).await;
-    let sent = near.send("news".into()).await;
-    sent.expect_err("it is broken");
-    let line = near.next().await.expect("a line").expect("text");
-    assert_eq!(line, "the last");
-    drop(near.next().await);
-    assert!(near.next().await.is_none());
+    // Nobody reads until a ping finds the pipe broken.
+    let error = loop {
+        if let Err(error) = near.flush().await {
+            break error;
+        }
+        sleep(millis(5)).await;
+    };
+    assert_eq!(failure(&error), Failure::Transport);
     assert_eq!(handle.failure(), Some(Failure::Transport));
+    for number in 0..40 {
+        let line = near.next().await.expect("a line").expect("text");
+        assert_eq!(line, number.to_string());
+    }
+    assert!(near.next().await.is_none());
 }
 
 #[test]

@@ -44,6 +44,19 @@ async fn beats_go_out_at_their_interval_whatever_comes_in_or_goes_out() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn beats_that_a_pause_swallowed_are_not_made_up_for() {
+    let (mut near, mut far) = beating(100);
+    drop(timeout(millis(110), near.next()).await);
+    // Nobody polls it.
+    sleep(millis(5_000)).await;
+    far.send("beat").await.expect("it is taken");
+    drop(timeout(millis(50), near.next()).await);
+    drop(near);
+    let beats: Vec<_> = far.collect().await;
+    assert_eq!(beats.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_ends_that_beat_live_and_see_no_beats() {
     let (a, b) = duplex(4_096);
     let beats = |interval| Beats::new("beat".to_string(), millis(interval)).expect("legal");

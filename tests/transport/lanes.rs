@@ -1,8 +1,10 @@
 //! The two halves of one connection, in two tasks.
 
+use std::{future::poll_fn, task::Poll};
+
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
-    io::duplex,
+    io::{AsyncWriteExt, duplex},
     spawn,
     time::{Instant, sleep, timeout},
 };
@@ -11,6 +13,7 @@ use tower_heartbeat::{
     transport::{HeartbeatStream, Lines},
 };
 
+use crate::strict::Strict;
 use crate::support::{client, config, failure, lines, live, millis, nothing_for, settings};
 
 #[tokio::test(start_paused = true)]
@@ -161,20 +164,38 @@ async fn a_death_wakes_both_halves_and_tells_how_far_a_message_got() {
 
 #[tokio::test(start_paused = true)]
 async fn a_ping_between_the_question_and_the_message_takes_nothing_from_it() {
-    let (near, far) = duplex(8);
-    let mut near = HeartbeatStream::new(lines(near), Lines::new(), config());
-    let handle = near.handle();
-    futures_util::future::poll_fn(|cx| near.poll_ready_unpin(cx))
-        .await
-        .expect("ready");
-    // A ping takes the place.
-    nothing_for(&mut near, 420).await;
-    near.start_send_unpin("the message".into()).expect("alive");
-    let peer = spawn(live(lines(far)));
-    near.close().await.expect("it is taken");
-    drop(near);
-    assert_eq!(peer.await.expect("no panic"), ["the message"]);
-    assert_eq!(handle.pings(), 1);
+    // Also where the peer has closed its side meanwhile.
+    for is_half_closed in [false, true] {
+        let (near, mut far) = duplex(4);
+        let mut transport = lines(near);
+        transport.set_backpressure_boundary(1);
+        let config = settings().ready_timeout(millis(5_000));
+        let config = config.build().expect("legal");
+        let mut near = HeartbeatStream::new(Strict::new(transport), Lines::new(), config);
+        poll_fn(|cx| near.poll_ready_unpin(cx))
+            .await
+            .expect("ready");
+        // A ping takes the place, and its last byte finds none.
+        let nothing = timeout(millis(420), near.next()).await;
+        nothing.expect_err("nothing comes");
+        near.start_send_unpin("the message".into()).expect("alive");
+        let asked = poll_fn(|cx| Poll::Ready(near.poll_ready_unpin(cx))).await;
+        assert!(asked.is_pending());
+        if is_half_closed {
+            far.shutdown().await.expect("it closes");
+            assert!(near.next().await.is_none());
+        }
+        let peer = spawn(
+            lines(far)
+                .map(|line| line.expect("text"))
+                .collect::<Vec<_>>(),
+        );
+        near.send("another".into()).await.expect("it is taken");
+        near.close().await.expect("it is taken");
+        drop(near);
+        let read = peer.await.expect("no panic");
+        assert_eq!(read, ["ping", "the message", "another"]);
+    }
 }
 
 #[tokio::test(start_paused = true)]

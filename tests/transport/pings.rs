@@ -167,6 +167,25 @@ async fn numbered_pongs_answer_their_own_ping_only() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pong_that_overtakes_the_end_of_its_ping_counts() {
+    let config = settings().ready_timeout(millis(10_000));
+    let config = config.evidence(Evidence::PongOnly).build().expect("legal");
+    // The ping's last byte finds no room.
+    let (near, far) = duplex(4);
+    let mut near = HeartbeatStream::new(lines(near), Lines::new(), config);
+    let handle = near.handle();
+    let mut far = lines(far);
+    let answering = spawn(async move {
+        sleep(millis(450)).await;
+        far.send("pong").await.expect("it is taken");
+        far
+    });
+    nothing_for(&mut near, 500).await;
+    assert_eq!((handle.pings(), handle.pongs()), (1, 1));
+    drop(answering.await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn strict_pongs_end_the_connection_at_one_that_answers_no_ping() {
     for (strict, end) in [(false, None), (true, Some(Failure::UnexpectedPong))] {
         let (near, mut far) = client(config());

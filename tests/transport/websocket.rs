@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     },
 };
 use tower_heartbeat::{
-    Config, Error, Evidence, Failure, State,
+    Config, Error, Evidence, Failure, PingWhen, State,
     transport::{self, HearingIo, HeartbeatStream, WebSocket},
 };
 
@@ -87,6 +87,19 @@ async fn the_peers_pings_are_answered_at_once_also_those_of_125_bytes() {
         assert_eq!(began.elapsed(), millis(0));
     }
     reading.await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_is_shown_is_answered_though_nobody_reads_on() {
+    let (near, mut far) = pair(config(), 4_096).await;
+    let mut near = near.show_heartbeats();
+    let ping = Message::Ping(b"shown".to_vec().into());
+    far.send(ping.clone()).await.expect("it is taken");
+    let shown = near.next().await.expect("an item").expect("a frame");
+    assert_eq!(shown, ping);
+    let pong = timeout(millis(100), far.next()).await.expect("in time");
+    let pong = pong.expect("an item").expect("a frame");
+    assert_eq!(pong, Message::Pong(b"shown".to_vec().into()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,11 +188,14 @@ async fn the_close_handshake_completes_and_its_frames_are_the_users() {
 
 #[tokio::test(start_paused = true)]
 async fn the_close_handshake_never_hangs_on_a_dead_peer() {
-    let (mut near, _far) = pair(config(), 4_096).await;
-    near.close().await.expect("it is taken");
-    let began = Instant::now();
-    assert_eq!(verdict(&mut near).await, Failure::PongTimeout);
-    assert!(began.elapsed() <= config().worst_case_detection());
+    for ping_when in [PingWhen::Quiet, PingWhen::WhileBusy] {
+        let config = settings().ping_when(ping_when).build().expect("legal");
+        let (mut near, _far) = pair(config, 4_096).await;
+        near.close().await.expect("it is taken");
+        let began = Instant::now();
+        assert_eq!(verdict(&mut near).await, Failure::PongTimeout);
+        assert!(began.elapsed() <= config.worst_case_detection());
+    }
 
     let (mut near, _far) = pair(config(), 16).await;
     near.feed(Message::text("x".repeat(100)))
