@@ -289,7 +289,7 @@ pub enum Evidence {
     PongOnly,
 }
 
-/// A setting of [`ConfigBuilder`], `io::LimitsBuilder` or `transport::Beats`, as a [`ConfigError`] names it.
+/// A setting of [`ConfigBuilder`], `io::LimitsBuilder` or the `transport` module, as a [`ConfigError`] names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Setting {
@@ -327,6 +327,12 @@ pub enum Setting {
     WriteTimeout,
     /// The second argument of `transport::Beats::new`
     BeatInterval,
+    /// The first argument of `transport::Lines::words`
+    PingWord,
+    /// The second argument of `transport::Lines::words`
+    PongWord,
+    /// `transport::WebSocket::close_code`
+    CloseCode,
 }
 
 impl fmt::Display for Setting {
@@ -349,6 +355,9 @@ impl fmt::Display for Setting {
             Setting::ReadTimeout => "read_timeout",
             Setting::WriteTimeout => "write_timeout",
             Setting::BeatInterval => "beat_interval",
+            Setting::PingWord => "ping word",
+            Setting::PongWord => "pong word",
+            Setting::CloseCode => "close_code",
         })
     }
 }
@@ -421,6 +430,28 @@ pub enum ConfigError {
         /// The setting.
         setting: Setting,
     },
+    /// A text is empty, or has a line break in it.
+    #[non_exhaustive]
+    NotALine {
+        /// The setting.
+        setting: Setting,
+    },
+    /// Two settings can't be told apart on the wire.
+    #[non_exhaustive]
+    MustDiffer {
+        /// The setting to change.
+        setting: Setting,
+        /// The setting that it is like.
+        other: Setting,
+    },
+    /// The protocol does not permit this value.
+    #[non_exhaustive]
+    NotPermitted {
+        /// The setting.
+        setting: Setting,
+        /// What it was set to.
+        value: u32,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -465,6 +496,19 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{setting}` asks for pings beside requests, but the transport carries one exchange at a time"
             ),
+            ConfigError::NotALine { setting } => write!(
+                f,
+                "`{setting}` must be a line of text, not empty and without a line break"
+            ),
+            ConfigError::MustDiffer { setting, other } => {
+                write!(f, "`{setting}` must not look like `{other}`")
+            }
+            ConfigError::NotPermitted { setting, value } => {
+                write!(
+                    f,
+                    "`{setting}` must not be {value}: the protocol does not permit it"
+                )
+            }
         }
     }
 }
@@ -480,7 +524,10 @@ impl ConfigError {
             | ConfigError::MustExceed { setting, .. }
             | ConfigError::BoundExceeded { setting, .. }
             | ConfigError::MustStayBelow { setting, .. }
-            | ConfigError::NeedsConcurrency { setting } => setting,
+            | ConfigError::NeedsConcurrency { setting }
+            | ConfigError::NotALine { setting }
+            | ConfigError::MustDiffer { setting, .. }
+            | ConfigError::NotPermitted { setting, .. } => setting,
         }
     }
 
@@ -491,10 +538,12 @@ impl ConfigError {
             ConfigError::TooShort { .. }
             | ConfigError::TooLong { .. }
             | ConfigError::OutOfRange { .. }
-            | ConfigError::NeedsConcurrency { .. } => None,
-            ConfigError::MustExceed { other, .. } | ConfigError::MustStayBelow { other, .. } => {
-                Some(other)
-            }
+            | ConfigError::NeedsConcurrency { .. }
+            | ConfigError::NotALine { .. }
+            | ConfigError::NotPermitted { .. } => None,
+            ConfigError::MustExceed { other, .. }
+            | ConfigError::MustStayBelow { other, .. }
+            | ConfigError::MustDiffer { other, .. } => Some(other),
             ConfigError::BoundExceeded { .. } => Some(Setting::DetectWithin),
         }
     }

@@ -39,7 +39,7 @@ use crate::{
 pub(super) struct Core<P: Protocol, I> {
     pub(super) watched: Watched,
     pub(super) settings: Settings,
-    pub(super) until: Option<Until>,
+    until: Option<Until>,
     inline: Inline,
     protocol: P,
     nonces: Nonces,
@@ -122,6 +122,12 @@ impl<P: Protocol, I> Core<P, I> {
             Some(error) => Err(Error::Heartbeat(error)),
             None => Ok(()),
         }
+    }
+
+    pub(super) fn watch(&mut self, until: Until) {
+        self.until = Some(until);
+        // Whoever polls next polls it, too.
+        self.inline.waker().wake_by_ref();
     }
 
     pub(super) fn is_terminated(&self) -> bool {

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::{Kind, Protocol};
+use crate::config::{ConfigError, Setting};
 
 /// Pings as lines of text, such as tokio-util's `LinesCodec` carries: `ping`, answered by `pong`.
 ///
@@ -13,10 +14,11 @@ use super::{Kind, Protocol};
 /// ```
 /// use tower_heartbeat::transport::{Kind, Lines, Protocol};
 ///
-/// let mut lines = Lines::words("PING", "PONG").numbered();
+/// let mut lines = Lines::words("PING", "PONG")?.numbered();
 /// assert_eq!(lines.pong(&"PING 7".into()), Some("PONG 7".into()));
 /// assert_eq!(lines.classify(&"PONG 7".into()), Kind::Pong(Some(7)));
 /// assert_eq!(lines.classify(&"PONG seven".into()), Kind::Data);
+/// # Ok::<(), tower_heartbeat::ConfigError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a protocol does nothing without a transport"]
@@ -29,26 +31,37 @@ pub struct Lines {
 impl Lines {
     /// `ping` and `pong`, without numbers.
     pub fn new() -> Self {
-        Lines::words("ping", "pong")
+        Lines {
+            ping: "ping".into(),
+            pong: "pong".into(),
+            is_numbered: false,
+        }
     }
 
-    /// Words of one's own. They have to differ, and to be lines.
+    /// Words of one's own, without numbers.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// If the words are the same, if one is empty, or has a line break in it.
-    pub fn words(ping: impl Into<String>, pong: impl Into<String>) -> Self {
+    /// - [`NotALine`](ConfigError::NotALine): a word is empty, or has a line break in it.
+    /// - [`MustDiffer`](ConfigError::MustDiffer): the words are the same, or one is the other and a number.
+    pub fn words(ping: impl Into<String>, pong: impl Into<String>) -> Result<Self, ConfigError> {
         let (ping, pong) = (ping.into(), pong.into());
-        assert_ne!(ping, pong, "a ping must differ from a pong");
-        for word in [&ping, &pong] {
-            let is_line = !word.is_empty() && !word.contains(['\r', '\n']);
-            assert!(is_line, "{word:?} is not a line");
+        for (setting, word) in [(Setting::PingWord, &ping), (Setting::PongWord, &pong)] {
+            if word.is_empty() || word.contains(['\r', '\n']) {
+                return Err(ConfigError::NotALine { setting });
+            }
         }
-        Lines {
+        if number_of(&ping, &pong).is_some() || number_of(&pong, &ping).is_some() {
+            return Err(ConfigError::MustDiffer {
+                setting: Setting::PongWord,
+                other: Setting::PingWord,
+            });
+        }
+        Ok(Lines {
             ping,
             pong,
             is_numbered: false,
-        }
+        })
     }
 
     /// Numbers each ping, so that a pong tells which it answers. Both sides answer either form.

@@ -8,7 +8,10 @@ use std::{
 
 use tokio::time::{Sleep, sleep_until};
 
-use crate::moment::{Clock, Moment};
+use crate::{
+    config::MILLISECOND,
+    moment::{Clock, Moment},
+};
 
 pub(super) struct Metronome {
     interval: Duration,
@@ -19,6 +22,7 @@ pub(super) struct Metronome {
 
 impl Metronome {
     pub(super) fn new(interval: Duration, clock: Clock) -> Metronome {
+        let interval = interval.max(MILLISECOND);
         Metronome {
             interval,
             clock,

@@ -122,7 +122,7 @@ where
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        self.core.until = Some(Until::new(cancelled));
+        self.core.watch(Until::new(cancelled));
         self
     }
 

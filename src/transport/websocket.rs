@@ -8,7 +8,10 @@ use tungstenite::{
 };
 
 use super::{Kind, Protocol};
-use crate::error::{Failure, HeartbeatError};
+use crate::{
+    config::{ConfigError, Setting},
+    error::{Failure, HeartbeatError},
+};
 
 /// Pings as WebSocket's control frames (RFC 6455, section 5.5), for tokio-tungstenite's `WebSocketStream` on either
 /// side.
@@ -35,18 +38,20 @@ impl WebSocket {
         }
     }
 
-    /// Sets the code of the close frame with which a peer is left that is dead.
+    /// Sets the code of the close frame with which a peer is left that is dead. Default: 1011.
     ///
-    /// Default: 1011. One that the RFC does not permit in a frame (1005, say) is sent as 1011.
-    pub fn close_code(self, code: u16) -> Self {
-        let code = CloseCode::from(code);
-        WebSocket {
-            code: if code.is_allowed() {
-                code
-            } else {
-                CloseCode::Error
-            },
+    /// # Errors
+    ///
+    /// [`NotPermitted`](ConfigError::NotPermitted), if the RFC does not permit the code in a frame (1005, say).
+    pub fn close_code(self, code: u16) -> Result<Self, ConfigError> {
+        let close_code = CloseCode::from(code);
+        if !close_code.is_allowed() {
+            return Err(ConfigError::NotPermitted {
+                setting: Setting::CloseCode,
+                value: code.into(),
+            });
         }
+        Ok(WebSocket { code: close_code })
     }
 }
 

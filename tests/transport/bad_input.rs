@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::codec::LinesCodecError;
 use tower_heartbeat::{
-    Error, Failure,
+    Error, Failure, Setting,
     transport::{HeartbeatStream, Kind, Lines, Protocol},
 };
 
@@ -215,8 +215,14 @@ fn what_looks_like_a_heartbeat_and_is_none_is_the_users() {
 
 #[test]
 fn words_that_cannot_be_told_apart_or_are_no_lines_are_refused() {
-    for (ping, pong) in [("a", "a"), ("", "a"), ("a", "b\n")] {
-        let made = std::panic::catch_unwind(|| Lines::words(ping, pong));
-        made.expect_err("they are no words");
+    for (ping, pong) in [("a", "a"), ("a", "a 1"), ("a 1", "a")] {
+        let error = Lines::words(ping, pong).expect_err("they are alike");
+        assert_eq!(error.setting(), Setting::PongWord);
+        assert_eq!(error.other(), Some(Setting::PingWord));
     }
+    let error = Lines::words("", "a").expect_err("it is empty");
+    assert_eq!(error.setting(), Setting::PingWord);
+    let error = Lines::words("a", "b\n").expect_err("it is two lines");
+    assert_eq!((error.setting(), error.other()), (Setting::PongWord, None));
+    assert!(Lines::words("a", "a b").is_ok());
 }

@@ -1,5 +1,7 @@
 //! Heartbeats that go one way.
 
+use std::{num::NonZeroU64, time::Duration};
+
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::duplex,
@@ -8,7 +10,7 @@ use tokio::{
 };
 use tower_heartbeat::{
     ConfigError, Failure, Setting, State,
-    transport::{Beats, HeartbeatStream},
+    transport::{Beats, HeartbeatStream, Kind, Protocol},
 };
 
 use crate::support::{Codec, config, lines, millis};
@@ -94,6 +96,42 @@ async fn anything_is_life_and_answers_who_asks() {
         sleep(millis(30_000)).await;
     });
     assert_eq!(handle.ping_now().await.expect("a beat"), millis(30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_protocol_that_beats_without_a_pause_does_so_each_millisecond() {
+    let (near, far) = duplex(4_096);
+    let mut near = HeartbeatStream::new(lines(near), Restless, config());
+    drop(timeout(millis(20), near.next()).await);
+    drop(near);
+    let beats = lines(far).count().await;
+    assert!((15..=20).contains(&beats), "{beats}");
+}
+
+struct Restless;
+
+impl Protocol for Restless {
+    type Message = String;
+
+    fn classify(&self, _: &String) -> Kind {
+        Kind::Data
+    }
+
+    fn ping(&mut self, _: NonZeroU64) -> Option<String> {
+        None
+    }
+
+    fn pong(&mut self, _: &String) -> Option<String> {
+        None
+    }
+
+    fn beat(&mut self) -> Option<String> {
+        Some("beat".into())
+    }
+
+    fn beat_interval(&self) -> Option<Duration> {
+        Some(Duration::ZERO)
+    }
 }
 
 #[test]

@@ -42,6 +42,9 @@ async fn a_drop_ends_everything_and_nothing_was_ever_spawned() {
 async fn what_is_cancelled_from_outside_closes_at_once_and_wakes_both_halves() {
     let (near, mut far) = client(config());
     let (cancel, cancelled) = oneshot::channel::<()>();
+    let mut near = near;
+    // Also on a connection that was polled before.
+    nothing_for(&mut near, 10).await;
     let near = near.until(async { drop(cancelled.await) });
     let handle = near.handle();
     let (mut writer, mut reader) = near.split();

@@ -1,8 +1,17 @@
 //! The two halves of one connection, in two tasks.
 
-use std::{future::poll_fn, task::Poll};
+use std::{
+    convert::Infallible,
+    future::poll_fn,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
 
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use tokio::{
     io::{AsyncWriteExt, duplex},
     spawn,
@@ -195,6 +204,76 @@ async fn a_ping_between_the_question_and_the_message_takes_nothing_from_it() {
         drop(near);
         let read = peer.await.expect("no panic");
         assert_eq!(read, ["ping", "the message", "another"]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_held_back_is_flushed_and_closed_after_and_not_before() {
+    let gate = Arc::new(Gate::default());
+    let mut near = HeartbeatStream::new(Gated(Arc::clone(&gate)), Lines::new(), config());
+    poll_fn(|cx| near.poll_ready_unpin(cx))
+        .await
+        .expect("ready");
+    // The gate closes behind the ping.
+    let nothing = timeout(millis(420), near.next()).await;
+    nothing.expect_err("nothing comes");
+    near.start_send_unpin("the message".into()).expect("alive");
+    assert!(near.flush().now_or_never().is_none());
+    assert!(near.close().now_or_never().is_none());
+    gate.opens.store(true, Ordering::Relaxed);
+    near.flush().now_or_never().expect("ready").expect("alive");
+    let taken = gate.taken.lock().expect("no panic").clone();
+    assert_eq!(taken, ["ping", "the message"]);
+}
+
+/// Takes one message at a time, and has nothing to flush.
+struct Gated(Arc<Gate>);
+
+struct Gate {
+    opens: AtomicBool,
+    taken: Mutex<Vec<String>>,
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Gate {
+            opens: AtomicBool::new(true),
+            taken: Mutex::default(),
+        }
+    }
+}
+
+impl Stream for Gated {
+    type Item = Result<String, Infallible>;
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Pending
+    }
+}
+
+impl Sink<String> for Gated {
+    type Error = Infallible;
+
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        if self.0.opens.load(Ordering::Relaxed) {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: String) -> Result<(), Infallible> {
+        assert!(self.0.opens.swap(false, Ordering::Relaxed));
+        self.0.taken.lock().expect("no panic").push(message);
+        Ok(())
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     },
 };
 use tower_heartbeat::{
-    Config, Error, Evidence, Failure, PingWhen, State,
+    Config, Error, Evidence, Failure, PingWhen, Setting, State,
     transport::{self, HearingIo, HeartbeatStream, WebSocket},
 };
 
@@ -138,10 +138,9 @@ async fn a_dead_peer_is_left_with_a_close_frame_of_choice() {
     for (protocol, code) in [
         (WebSocket::new(), CloseCode::Error),
         (
-            WebSocket::new().close_code(4_000),
+            WebSocket::new().close_code(4_000).expect("permitted"),
             CloseCode::Library(4_000),
         ),
-        (WebSocket::new().close_code(1_005), CloseCode::Error),
     ] {
         let (near, far) = duplex(4_096);
         let near = WebSocketStream::from_raw_socket(near, Role::Client, None).await;
@@ -158,6 +157,15 @@ async fn a_dead_peer_is_left_with_a_close_frame_of_choice() {
         };
         assert_eq!(close.code, code);
         assert_eq!(close.reason.as_str(), "peer did not answer a ping");
+    }
+}
+
+#[test]
+fn a_close_code_that_no_frame_may_have_is_refused() {
+    for code in [0, 999, 1_005, 1_006, 1_015, 5_000] {
+        let error = WebSocket::new().close_code(code).expect_err("forbidden");
+        assert_eq!(error.setting(), Setting::CloseCode);
+        assert!(error.to_string().contains(&code.to_string()), "{error}");
     }
 }
 
