@@ -79,6 +79,16 @@ async fn a_line_over_the_limit_and_bytes_that_are_no_text_are_the_transports_err
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_drops_the_connection_at_an_error_of_the_transport_has_it_end_by_that() {
+    let (mut near, mut far) = raw(4_096);
+    let handle = near.handle();
+    far.write_all(&[0xff, b'\n']).await.expect("it is taken");
+    near.next().await.expect("an item").expect_err("no line");
+    drop(near);
+    assert_eq!(handle.failure(), Some(Failure::Transport));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_flood_of_pings_grows_nothing_and_starves_nobody() {
     let (near, far) = duplex(64 * 1_024);
     let mut near = HeartbeatStream::new(lines(near), Lines::new(), config());

@@ -73,6 +73,10 @@ async fn a_handle_closes_at_once() {
     assert_eq!(failure, Failure::Closed);
     assert!(near.is_terminated() && near.get_ref().is_none());
     assert!(far.next().await.is_none());
+
+    let (mut near, _far) = client(config());
+    near.handle().close();
+    near.close().await.expect("it is closed");
 }
 
 #[tokio::test(start_paused = true)]

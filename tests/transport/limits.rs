@@ -6,9 +6,9 @@ use tokio::{
     spawn,
     time::{Instant, sleep},
 };
-use tokio_util::codec::{Framed, LinesCodec};
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 use tower_heartbeat::{
-    Config, Evidence, Failure, PingWhen,
+    Config, Error, Evidence, Failure, PingWhen, Stage,
     transport::{self, HeartbeatStream, Lines},
 };
 
@@ -154,4 +154,16 @@ async fn a_peer_that_takes_nothing_blocks_the_ping_and_does_not_hang_the_reader(
     // It stays in the transport's buffer, but for 32 bytes.
     near.feed("x".repeat(60)).await.expect("it is buffered");
     assert_eq!(verdict(&mut near).await, Failure::PingBlocked);
+
+    let (near, _far) = duplex(32);
+    let mut near = HeartbeatStream::new(lines(near), Lines::new(), config);
+    let on_its_way = near.send("x".repeat(60)).await.expect_err("it is stuck");
+    assert_eq!(stage(&on_its_way), Stage::AwaitingResponse);
+    let refused = near.send("x".into()).await.expect_err("it has ended");
+    assert_eq!(stage(&refused), Stage::NotSent);
+}
+
+fn stage(error: &Error<LinesCodecError>) -> Stage {
+    let error = error.heartbeat().expect("the heartbeat's own");
+    error.stage()
 }

@@ -11,7 +11,7 @@ use tower_heartbeat::{
     transport::{HeartbeatStream, Lines},
 };
 
-use crate::support::{client, config, lines, live, millis, nothing_for, settings, verdict};
+use crate::support::{self, client, config, lines, live, millis, nothing_for, settings, verdict};
 
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_pinged_once_and_dead_in_time() {
@@ -141,6 +141,11 @@ async fn a_side_that_only_answers_never_pings_and_finds_a_silent_peer() {
     let began = Instant::now();
     assert_eq!(verdict(&mut server).await, Failure::PongTimeout);
     assert!(began.elapsed() <= slower.worst_case_detection());
+
+    let (server, mut far) = support::client(config());
+    let mut server = server.only_answer();
+    assert_eq!(verdict(&mut server).await, Failure::PongTimeout);
+    assert!(far.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
