@@ -63,8 +63,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         let before = self.ahead.len();
         while self.ahead.len() < AHEAD && self.reading == Reading::Open {
             match self.read(io.as_mut(), &mut cx) {
-                Poll::Pending => break,
-                Poll::Ready(None) => self.inline.wake_lanes(),
+                Poll::Pending | Poll::Ready(None) => break,
                 Poll::Ready(Some(item)) => self.ahead.push_back(item),
             }
         }

@@ -39,7 +39,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                     self.watched.wake_driver();
                 }
             }
-            Poll::Ready(Err(error)) => self.broke(&error),
+            Poll::Ready(Err(error)) => self.watched.broke(&error),
         }
     }
 
@@ -62,14 +62,10 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             match io.as_mut().poll_ready(cx) {
                 Poll::Pending => return,
                 Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return self.broke(&error),
+                Poll::Ready(Err(error)) => return self.watched.broke(&error),
             }
             let message = match next {
-                Next::Held => {
-                    // The writer may wait for its end.
-                    self.inline.wake_lanes();
-                    self.outbox.take_held()
-                }
+                Next::Held => self.outbox.take_held(),
                 Next::Answer => self.outbox.take_answer(),
                 Next::Ping => self.outbox.take_ping().map(|(nonce, ping)| {
                     self.nonces.wrote(nonce);
@@ -85,7 +81,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             };
             self.outbox.wrote();
             if let Err(error) = io.as_mut().start_send(message) {
-                return self.broke(&error);
+                return self.watched.broke(&error);
             }
         }
     }
@@ -160,10 +156,5 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         } else {
             poll(cx)
         }
-    }
-
-    fn broke(&mut self, error: &impl Display) {
-        self.watched.broke(error);
-        self.inline.wake_lanes();
     }
 }
