@@ -13,6 +13,7 @@
 //! message. So the transport is asked once more for that message, which is held here while the transport takes nothing:
 //! at most one, since the user has to ask before the next.
 
+mod attending;
 mod reading;
 mod writing;
 
@@ -23,6 +24,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use attending::Reads;
 use futures_util::{Sink, Stream};
 
 use super::{
@@ -30,7 +32,7 @@ use super::{
     until::Until, watched::Watched,
 };
 use crate::{
-    error::{Error, Failure, HeartbeatError, Stage},
+    error::{Error, HeartbeatError, Stage},
     inline::Inline,
     lanes::Lane,
 };
@@ -338,82 +340,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         self.watched.failed(&error);
         Error::Inner(error)
     }
-
-    /// Does what the alarm rang for.
-    #[inline]
-    fn attend<T>(&mut self, io: Pin<&mut T>, reads: Reads)
-    where
-        T: Transport<P::Message, ReadError = E>,
-        E: Display,
-    {
-        if self.inline.rings() {
-            self.attend_alarm(io, reads);
-        }
-    }
-
-    #[cold]
-    fn attend_alarm<T>(&mut self, mut io: Pin<&mut T>, reads: Reads)
-    where
-        T: Transport<P::Message, ReadError = E>,
-        E: Display,
-    {
-        for _ in 0..ROUNDS {
-            if !self.inline.hush() {
-                return;
-            }
-            self.poll_timers();
-            self.inline.poll_driver();
-            self.pump(io.as_mut());
-            // Nobody may be reading, and a pong lie there. Not before the driver knows that the ping
-            // is out: it would call it off for what comes in.
-            let is_known = !self.inline.rings();
-            if reads == Reads::Ahead && self.is_judged() && is_known {
-                self.read_ahead(io.as_mut());
-                self.pump(io.as_mut());
-            }
-        }
-        // Whatever rings on gets nowhere without the runtime: an IO whose budget is spent rings at once.
-        if self.inline.rings() {
-            self.inline.wake_lanes();
-        }
-    }
-
-    fn poll_timers(&mut self) {
-        let mut cx = Context::from_waker(self.inline.waker());
-        if let Some(until) = &mut self.until
-            && until.poll(&mut cx).is_ready()
-        {
-            self.until = None;
-            self.watched.end(Failure::Closed);
-        }
-        if self.watched.link().ended().is_some() {
-            self.metronome = None;
-        }
-        if let Some(metronome) = &mut self.metronome
-            && metronome.poll_beat(&mut cx).is_ready()
-            && self.closing == Closing::None
-        {
-            self.outbox.beat();
-        }
-    }
-
-    /// Whether a limit runs that unread input would falsify.
-    fn is_judged(&self) -> bool {
-        let slot = self.inline.slot();
-        slot.is_due() || slot.is_sent() || self.watched.limits_silence()
-    }
 }
-
-/// Whether a lane that attends to the alarm reads as well: not the reader that has just found
-/// nothing.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reads {
-    Ahead,
-    Nothing,
-}
-
-/// How often a poll goes on with what it set off itself, such as a ping that is out at once.
-const ROUNDS: usize = 4;
 
 impl<P: Protocol, I> fmt::Debug for Core<P, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
