@@ -364,6 +364,14 @@ pub enum Setting {
     MaxDelay,
     /// [`ReadyLimitLayer::new`](crate::ready_limit::ReadyLimitLayer::new)
     ReadyLimit,
+    /// The second argument of `transport::Beats::new`
+    BeatInterval,
+    /// The first argument of `transport::Lines::words`
+    PingWord,
+    /// The second argument of `transport::Lines::words`
+    PongWord,
+    /// `transport::WebSocket::close_code`
+    CloseCode,
 }
 
 impl fmt::Display for Setting {
@@ -391,6 +399,10 @@ impl fmt::Display for Setting {
             Setting::FirstDelay => "first_delay",
             Setting::MaxDelay => "max_delay",
             Setting::ReadyLimit => "ready limit",
+            Setting::BeatInterval => "beat_interval",
+            Setting::PingWord => "ping word",
+            Setting::PongWord => "pong word",
+            Setting::CloseCode => "close_code",
         })
     }
 }
@@ -463,6 +475,28 @@ pub enum ConfigError {
         /// The setting.
         setting: Setting,
     },
+    /// A text is empty, or has a line break in it.
+    #[non_exhaustive]
+    NotALine {
+        /// The setting.
+        setting: Setting,
+    },
+    /// Two settings can't be told apart on the wire.
+    #[non_exhaustive]
+    MustDiffer {
+        /// The setting to change.
+        setting: Setting,
+        /// The setting that it is like.
+        other: Setting,
+    },
+    /// The protocol does not permit this value.
+    #[non_exhaustive]
+    NotPermitted {
+        /// The setting.
+        setting: Setting,
+        /// What it was set to.
+        value: u32,
+    },
 }
 
 impl fmt::Display for ConfigError {
@@ -507,6 +541,19 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{setting}` asks for pings beside requests, but the transport carries one exchange at a time"
             ),
+            ConfigError::NotALine { setting } => write!(
+                f,
+                "`{setting}` must be a line of text, not empty and without a line break"
+            ),
+            ConfigError::MustDiffer { setting, other } => {
+                write!(f, "`{setting}` must not look like `{other}`")
+            }
+            ConfigError::NotPermitted { setting, value } => {
+                write!(
+                    f,
+                    "`{setting}` must not be {value}: the protocol does not permit it"
+                )
+            }
         }
     }
 }
@@ -522,7 +569,10 @@ impl ConfigError {
             | ConfigError::MustExceed { setting, .. }
             | ConfigError::BoundExceeded { setting, .. }
             | ConfigError::MustStayBelow { setting, .. }
-            | ConfigError::NeedsConcurrency { setting } => setting,
+            | ConfigError::NeedsConcurrency { setting }
+            | ConfigError::NotALine { setting }
+            | ConfigError::MustDiffer { setting, .. }
+            | ConfigError::NotPermitted { setting, .. } => setting,
         }
     }
 
@@ -533,10 +583,12 @@ impl ConfigError {
             ConfigError::TooShort { .. }
             | ConfigError::TooLong { .. }
             | ConfigError::OutOfRange { .. }
-            | ConfigError::NeedsConcurrency { .. } => None,
-            ConfigError::MustExceed { other, .. } | ConfigError::MustStayBelow { other, .. } => {
-                Some(other)
-            }
+            | ConfigError::NeedsConcurrency { .. }
+            | ConfigError::NotALine { .. }
+            | ConfigError::NotPermitted { .. } => None,
+            ConfigError::MustExceed { other, .. }
+            | ConfigError::MustStayBelow { other, .. }
+            | ConfigError::MustDiffer { other, .. } => Some(other),
             ConfigError::BoundExceeded { .. } => Some(Setting::DetectWithin),
         }
     }

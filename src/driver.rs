@@ -19,7 +19,7 @@ use std::{
 };
 
 pub(crate) use arrivals::Arrivals;
-#[cfg(feature = "h2-io")]
+#[cfg(any(feature = "h2-io", feature = "transport"))]
 pub(crate) use pinger::Pinger;
 pub(crate) use pinger::{BoxPinger, Pinned};
 pub(crate) use shared::{Arrival, SharedDriver};

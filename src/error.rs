@@ -105,7 +105,7 @@ pub enum Failure {
     MaxAge,
     /// The transport ended by itself; [`source`](std::error::Error::source) has its error, if it had one.
     Transport,
-    /// A pong came that answers no ping, and the protocol forbids that. None here does yet.
+    /// A pong came that answers no ping, and the `transport` module's `strict_pongs` forbids that.
     UnexpectedPong,
     /// The task that runs the heartbeat is gone (its runtime shut down, say), so nobody watches
     /// the connection any more.

@@ -63,6 +63,7 @@
 //! | `verify_after_idle` | before a new call, after that much quiet | likewise |
 //! | `suspect_after` | holds new calls back; those in flight go on | likewise |
 //! | `h2_io`: pings, `idle_timeout`, `quiet_timeout` | while a stream is open, as above; also beside slow ones | as above |
+//! | `transport`: pings, `idle_timeout`, `quiet_timeout` | while a `busy` guard is held, as above | as above; each user message, either way, restarts `idle_timeout` |
 //! | `io`: `read_timeout`, `write_timeout`, `idle_timeout` | while a read or a write waits, by bytes | likewise: bytes know no requests |
 //!
 //! # Features
@@ -85,6 +86,9 @@
 //! - `balance`: endpoints for `tower::balance` that leave when they are dead and come back when they are
 //!   reached again, and `tower::load::Load` (the `balance` module).
 //! - `metrics`: figures of all connections for the recorder of the `metrics` facade (the `metrics` module).
+//! - `transport`: pings on message transports, any `Stream` + `Sink`, with lines, one-way beats or a protocol of
+//!   one's own (the `transport` module).
+//! - `websocket`: the same with WebSocket's control frames (`transport::WebSocket`); implies `transport`.
 //!
 //! # Tracing
 //!
@@ -117,8 +121,8 @@
 //!
 //! # Runtime and Rust version
 //!
-//! One driver watches all connections of a layer in one runtime; a connection of the `h2_io` module is watched by
-//! whoever polls it. Both need a tokio runtime with time
+//! One driver watches all connections of a layer in one runtime; a connection of the `h2_io` or the `transport`
+//! module is watched by whoever polls it. Both need a tokio runtime with time
 //! enabled. The least Rust version is the `rust-version` of
 //! `Cargo.toml`; raising it is a minor version.
 
@@ -140,11 +144,16 @@ pub mod http;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 mod inbox;
-#[cfg(feature = "h2-io")]
+#[cfg(any(feature = "h2-io", feature = "transport"))]
 mod inline;
 #[cfg(feature = "io")]
 pub mod io;
-#[cfg(any(feature = "h2-io", feature = "hyper", feature = "io"))]
+#[cfg(any(
+    feature = "h2-io",
+    feature = "hyper",
+    feature = "io",
+    feature = "transport"
+))]
 mod lanes;
 mod layer;
 mod link;
@@ -166,6 +175,8 @@ mod spawn;
 mod sync;
 #[cfg(feature = "tonic")]
 pub mod tonic;
+#[cfg(feature = "transport")]
+pub mod transport;
 mod wakers;
 
 pub use completion::{CompleteOnResponse, TrackCompletion};
@@ -187,7 +198,8 @@ pub use share::{Share, ShareFuture, ShareLayer};
     feature = "client-legacy",
     feature = "h2-io",
     feature = "retry",
-    feature = "tonic-channel"
+    feature = "tonic-channel",
+    feature = "websocket"
 ))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,8 +1,8 @@
 //! Servers that others wrote, each in a process of its own on loopback: frozen, found, thawed, replaced.
 //!
 //! Real time and wide margins. A peer that is not installed is skipped, with the reason on stderr, unless
-//! `REQUIRED_PEERS` names it (`grpcio nginx`); `PEERS_PYTHON` names the Python that has `grpcio` and
-//! `grpcio-health-checking`.
+//! `REQUIRED_PEERS` names it (`grpcio nginx websockets`); `PEERS_PYTHON` names the Python that has `grpcio`,
+//! `grpcio-health-checking` and `websockets`.
 
 #![cfg(all(target_os = "linux", feature = "hyper", feature = "tonic"))]
 #![expect(
@@ -30,3 +30,6 @@ mod skip;
 #[expect(dead_code, reason = "the HTTP/2 tests use the rest")]
 #[path = "hyper/support/mod.rs"]
 mod support;
+#[cfg(feature = "websocket")]
+#[path = "real_peers/websockets.rs"]
+mod websockets;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 36] = [
+const ORDER: [&str; 37] = [
     "sync",
     "signals",
     "inbox",
@@ -39,6 +39,7 @@ const ORDER: [&str; 36] = [
     "tonic",
     "retry",
     "balance",
+    "transport",
     "lib",
 ];
 

@@ -39,18 +39,30 @@ pub(crate) struct Peer {
 impl Peer {
     /// grpcio's health service, if it is installed.
     pub(crate) fn grpcio() -> Option<Peer> {
-        let python = env::var("PEERS_PYTHON").unwrap_or_else(|_| "python3".into());
-        let imports = ["-c", "import grpc, grpc_health.v1.health"];
-        if !runs(Command::new(&python).args(imports)) {
+        if !has_python_with("import grpc, grpc_health.v1.health") {
             skip("grpcio", "no Python with grpcio and grpcio-health-checking");
             return None;
         }
-        let script = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/real_peers/health_server.py"
-        );
-        let mut child = Command::new(python)
-            .arg(script)
+        Some(Peer::python("health_server.py", &[]))
+    }
+
+    /// An echo of Python's websockets, which pings at this interval in seconds, if it is installed.
+    #[cfg(feature = "websocket")]
+    pub(crate) fn websockets(ping_interval: f64) -> Option<Peer> {
+        if !has_python_with("import websockets.asyncio.server") {
+            skip("websockets", "no Python with websockets");
+            return None;
+        }
+        let argument = ping_interval.to_string();
+        Some(Peer::python("websockets_server.py", &[&argument]))
+    }
+
+    /// A script beside this file, which tells its port first.
+    fn python(script: &str, arguments: &[&str]) -> Peer {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real_peers");
+        let mut child = Command::new(python())
+            .arg(format!("{folder}/{script}"))
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -66,7 +78,7 @@ impl Peer {
         told.expect("readable");
         peer.address
             .set_port(port.trim().parse().expect("it tells its port"));
-        Some(peer)
+        peer
     }
 
     /// nginx with HTTP/1 on one port and HTTP/2 without TLS on the next, if it is installed. The
@@ -191,6 +203,14 @@ impl Target {
     pub(crate) async fn connect(&self) -> TokioIo<TcpStream> {
         self.connector().call(()).await.expect("it listens")
     }
+}
+
+fn python() -> String {
+    env::var("PEERS_PYTHON").unwrap_or_else(|_| "python3".into())
+}
+
+fn has_python_with(imports: &str) -> bool {
+    runs(Command::new(python()).args(["-c", imports]))
 }
 
 fn runs(command: &mut Command) -> bool {

@@ -1,0 +1,247 @@
+//! A message transport with a heartbeat.
+
+use std::{
+    fmt::{self, Display},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{Sink, Stream, stream::FusedStream};
+use pin_project_lite::pin_project;
+
+use super::{core::Core, ear::Ear, protocol::Protocol, until::Until, watched::Watched};
+use crate::{
+    config::Config,
+    error::{Error, Stage},
+    handle::Handle,
+    inline::Inline,
+    link::InFlight,
+};
+
+pin_project! {
+    /// A transport of messages, any `Stream` + `Sink`, whose peer is pinged, and answered.
+    ///
+    /// It is a `Stream` and a `Sink` of the same messages, and may be `split()` into halves that two tasks drive. All its work
+    /// is done while either half is polled: there is no task. One that nobody polls is not watched; a
+    /// reader that comes late finds what there is to read first, and its peer alive.
+    ///
+    /// # Errors
+    ///
+    /// The transport's own errors come through as [`Error::Inner`]; when the transport ends, so does the stream. When the
+    /// heartbeat ends the connection (a limit ran out, [`Handle::close`]), the stream yields what had come in,
+    /// [`Error::Heartbeat`] once, then nothing; sending fails with it from then on, and closing succeeds at once. Of messages
+    /// that were taken before a flush that failed it is not known whether they arrived
+    /// ([`Stage::AwaitingResponse`](crate::Stage::AwaitingResponse)).
+    ///
+    /// # Closing
+    ///
+    /// At such an end the transport is dropped in the same poll, after the protocol's
+    /// [farewell](Protocol::farewell) if the transport takes it at once: no dead peer can hold that up. `Sink::poll_close`
+    /// closes this side in good order instead. While that waits for a peer that takes nothing, a ping that
+    /// becomes due ends it with [`Failure::PingBlocked`](crate::Failure::PingBlocked).
+    ///
+    /// # Panics
+    ///
+    /// A poll panics outside of a tokio runtime with time enabled.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it, or both halves, drops the transport and ends the connection with
+    /// [`Failure::Closed`](crate::Failure::Closed); nothing of it is left.
+    pub struct HeartbeatStream<T, P>
+    where
+        T: Stream,
+        P: Protocol,
+    {
+        // Dropped first: when the connection has ended, its transport is closed already.
+        #[pin]
+        inner: Option<T>,
+        // The user's futures that hold a connection stay small.
+        core: Box<Core<P, T::Item>>,
+    }
+}
+
+impl<T, P> HeartbeatStream<T, P>
+where
+    T: Stream,
+    P: Protocol,
+{
+    /// Watches the peer at the other end of `inner`, from now on: pings it as `config` says, and answers its pings.
+    #[must_use]
+    pub fn new(inner: T, protocol: P, config: Config) -> Self {
+        let (inline, users) = Inline::new(Arc::new(config));
+        HeartbeatStream {
+            inner: Some(inner),
+            core: Box::new(Core::new(protocol, Watched::new(users), inline)),
+        }
+    }
+
+    /// Makes no pings, and leaves them to the peer, which has to ping or send at least every `interval`: once it was quiet for
+    /// that long, it has `pong_timeout`, `max_missed` times, to be heard.
+    ///
+    /// For the side of a connection that only answers. Default: both sides ping.
+    #[must_use]
+    pub fn only_answer(mut self) -> Self {
+        self.core.settings.pings = false;
+        self
+    }
+
+    /// Hands the peer's pings, pongs and beats on to the reader, after they did their work. They
+    /// don't restart `idle_timeout`. Default: they are swallowed.
+    #[must_use]
+    pub fn show_heartbeats(mut self) -> Self {
+        self.core.settings.shows_heartbeats = true;
+        self
+    }
+
+    /// Ends the connection with [`Failure::UnexpectedPong`](crate::Failure::UnexpectedPong) when a pong comes in that
+    /// answers no ping. A pong answers its ping and those before it, also when they were given up for another
+    /// sign of life; of a ping with a nonce only the first counts.
+    ///
+    /// Default: such a pong is a sign of life, and no more; WebSocket permits it (RFC 6455, section 5.5.3).
+    #[must_use]
+    pub fn strict_pongs(mut self) -> Self {
+        self.core.settings.is_strict = true;
+        self
+    }
+
+    /// Takes each byte that `ear`'s IO reads for a sign of life, so that a message that is long on its way does not look
+    /// like silence. Default: a message counts when it is whole.
+    #[must_use]
+    pub fn hear_bytes(self, ear: &Ear) -> Self {
+        ear.listen_for(self.core.watched.link());
+        self
+    }
+
+    /// Ends the connection with [`Failure::Closed`](crate::Failure::Closed) when `cancelled` resolves: tokio-util's
+    /// `CancellationToken::cancelled_owned`, say. It is polled by whoever polls the connection. Replaces an
+    /// earlier one. Default: none.
+    #[must_use]
+    pub fn until<F>(mut self, cancelled: F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.core.watch(Until::new(cancelled));
+        self
+    }
+
+    /// Returns a handle to the connection. It outlives the connection, and keeps nothing of it.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.core.watched.handle()
+    }
+
+    /// Counts as a request in flight while the returned value is kept: an answer that is awaited, say. The
+    /// connection is then not idle, `quiet_timeout` acts, and
+    /// [`PingWhen::WhileBusy`](crate::PingWhen::WhileBusy) pings: for messages alone neither
+    /// of the two ever does.
+    #[must_use]
+    pub fn busy(&self) -> InFlight {
+        self.core.watched.busy()
+    }
+
+    /// Returns a reference to the inner transport, `None` once the heartbeat has ended the connection.
+    pub fn get_ref(&self) -> Option<&T> {
+        self.inner.as_ref()
+    }
+
+    /// Drops the transport once the heartbeat has ended the connection.
+    fn polling<R, E>(
+        self: Pin<&mut Self>,
+        poll: impl FnOnce(&mut Core<P, T::Item>, Pin<&mut T>) -> R,
+        without: impl FnOnce(&mut Core<P, T::Item>) -> R,
+    ) -> R
+    where
+        T: Stream<Item = Result<P::Message, E>> + Sink<P::Message, Error: Display>,
+        E: Display,
+    {
+        let mut this = self.project();
+        let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
+            return without(this.core);
+        };
+        let result = poll(this.core, inner.as_mut());
+        if this.core.is_over() {
+            this.core.take_leave(inner);
+            this.inner.set(None);
+        }
+        result
+    }
+}
+
+impl<T, P, E> Stream for HeartbeatStream<T, P>
+where
+    T: Stream<Item = Result<P::Message, E>> + Sink<P::Message, Error: Display>,
+    P: Protocol,
+    E: Display,
+{
+    type Item = Result<P::Message, Error<E>>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.polling(
+            |core, inner| core.poll_next(inner, cx),
+            |core| Poll::Ready(core.next_without_io().flatten()),
+        )
+    }
+}
+
+impl<T, P, E> FusedStream for HeartbeatStream<T, P>
+where
+    T: Stream<Item = Result<P::Message, E>> + Sink<P::Message, Error: Display>,
+    P: Protocol,
+    E: Display,
+{
+    fn is_terminated(&self) -> bool {
+        self.core.is_terminated()
+    }
+}
+
+impl<T, P, E> Sink<P::Message> for HeartbeatStream<T, P>
+where
+    T: Stream<Item = Result<P::Message, E>> + Sink<P::Message, Error: Display>,
+    P: Protocol,
+    E: Display,
+{
+    type Error = Error<<T as Sink<P::Message>>::Error>;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.polling(
+            |core, inner| core.poll_ready(inner, cx),
+            |core| Poll::Ready(core.writable(Stage::NotSent)),
+        )
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: P::Message) -> Result<(), Self::Error> {
+        self.polling(
+            |core, inner| core.start_send(inner, message),
+            |core| core.writable(Stage::NotSent),
+        )
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.polling(
+            |core, inner| core.poll_flush(inner, cx),
+            |core| Poll::Ready(core.writable(Stage::AwaitingResponse)),
+        )
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.polling(
+            |core, inner| core.poll_close(inner, cx),
+            |_| Poll::Ready(Ok(())),
+        )
+    }
+}
+
+impl<T, P> fmt::Debug for HeartbeatStream<T, P>
+where
+    T: Stream + fmt::Debug,
+    P: Protocol,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeartbeatStream")
+            .field("inner", &self.inner)
+            .field("core", &self.core)
+            .finish()
+    }
+}

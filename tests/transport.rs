@@ -1,0 +1,48 @@
+//! Pings on message transports.
+
+#![cfg(feature = "transport")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests wait, and look at the clock"
+)]
+
+#[path = "transport/bad_input.rs"]
+mod bad_input;
+#[path = "transport/beats.rs"]
+mod beats;
+#[path = "transport/endings.rs"]
+mod endings;
+#[path = "transport/lanes.rs"]
+mod lanes;
+#[path = "transport/limits.rs"]
+mod limits;
+#[path = "transport/pings.rs"]
+mod pings;
+#[path = "transport/strict.rs"]
+mod strict;
+#[path = "transport/support.rs"]
+mod support;
+#[path = "transport/transcripts.rs"]
+mod transcripts;
+#[cfg(feature = "websocket")]
+#[path = "transport/websocket.rs"]
+mod websocket;
+
+use std::fmt::Debug;
+
+use tokio::io::DuplexStream;
+use tokio_util::codec::{Framed, LinesCodec};
+use tower_heartbeat::transport::{Beats, Ear, HearingIo, HeartbeatStream, Kind, Lines};
+
+#[test]
+fn public_types_are_debug_send_sync_and_unpin() {
+    fn is<T: Debug + Send + Sync + Unpin>() {}
+    is::<Beats<String>>();
+    is::<Ear>();
+    is::<HearingIo<DuplexStream>>();
+    is::<HeartbeatStream<Framed<DuplexStream, LinesCodec>, Lines>>();
+    is::<Kind>();
+    is::<Lines>();
+    #[cfg(feature = "websocket")]
+    is::<tower_heartbeat::transport::WebSocket>();
+}
