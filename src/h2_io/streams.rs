@@ -14,6 +14,8 @@ pub(super) struct Streams {
     open: Vec<(u32, Open)>,
     /// Ids only grow (RFC 9113, section 5.1.1).
     newest: u32,
+    /// A last head of the client's or the server's that goes on in further frames.
+    last_heads: [Option<u32>; 2],
     /// The last that the server takes; those behind it may have been on their way when it said so.
     last: u32,
 }
@@ -31,6 +33,7 @@ impl Streams {
             role,
             open: Vec::new(),
             newest: 0,
+            last_heads: [None; 2],
             last: u32::MAX,
         }
     }
@@ -56,7 +59,19 @@ impl Streams {
     /// A frame went by to its end.
     pub(super) fn end(&mut self, sent_by: Role, head: &Head) {
         let is_reset = head.kind == kind::RST_STREAM;
-        let ends = matches!(head.kind, kind::DATA | kind::HEADERS) && head.has(flag::END_STREAM);
+        let last_head = &mut self.last_heads[usize::from(sent_by == Role::Server)];
+        let ends = match head.kind {
+            kind::DATA => head.has(flag::END_STREAM),
+            kind::HEADERS if head.has(flag::END_HEADERS) => head.has(flag::END_STREAM),
+            kind::HEADERS => {
+                *last_head = head.has(flag::END_STREAM).then_some(head.stream);
+                false
+            }
+            kind::CONTINUATION if head.has(flag::END_HEADERS) => {
+                last_head.take() == Some(head.stream)
+            }
+            _ => false,
+        };
         if !is_reset && !ends {
             return;
         }

@@ -82,8 +82,9 @@ async fn a_request_is_in_flight_until_both_sides_have_ended_it() {
         // A head of two frames, and the answer's.
         (Written(frame(HEADERS, END_STREAM, 7, b"he")), true),
         (Written(frame(CONTINUATION, END_HEADERS, 7, b"ad")), true),
-        (Read(frame(HEADERS, END_STREAM, 7, b"")), false),
-        (Read(frame(CONTINUATION, END_HEADERS, 7, b"ad")), false),
+        (Read(frame(HEADERS, END_STREAM, 7, b"")), true),
+        (Read(frame(CONTINUATION, 0, 7, b"a")), true),
+        (Read(frame(CONTINUATION, END_HEADERS, 7, b"d")), false),
         // What comes after the end is nothing new.
         (Read(data(7, END_STREAM)), false),
         (Written(headers(7, 0)), false),
