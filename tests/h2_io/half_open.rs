@@ -69,7 +69,9 @@ async fn a_flush_that_waits_finds_a_frozen_peer() {
         .expect("it is taken");
     io.read_exact(&mut [0; 9]).await.expect("SETTINGS");
     // The ping goes out, and no flush ends after it.
+    let began = Instant::now();
     while pings(&far) == 0 {
+        assert!(began.elapsed() < millis(BOUND), "it is not pinged");
         io.flush().await.expect("it lives");
         sleep(millis(1)).await;
     }
