@@ -77,7 +77,7 @@ impl Core {
             payloads: Payloads::new(watched.random()),
             watched,
             inline,
-            streams: Streams::new(role),
+            streams: Streams::new(),
             outbound: Outbound::new(role),
             inbound: Inbound::new(role),
             ping: None,

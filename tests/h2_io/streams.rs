@@ -156,6 +156,24 @@ async fn a_server_counts_the_clients_requests() {
     follow(PingIo::server(near, second()), far, steps).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_a_server_does_not_take_any_more_is_not_in_flight() {
+    let (near, far) = socket(Manners::EASY, Random::new(0));
+    let goodbye = go_away(1, 0, b"");
+    let steps = vec![
+        (Written(opening(Side::Server)), false),
+        (Read(opening(Side::Client)), false),
+        (Read([headers(1, END_STREAM), headers(3, 0)].concat()), true),
+        (Written(goodbye[..12].to_vec()), true),
+        (Written(goodbye[12..].to_vec()), true),
+        // On its way when the server said so, and never answered.
+        (Read(headers(5, END_STREAM)), true),
+        (Written(headers(1, END_STREAM)), false),
+        (Read(headers(7, END_STREAM)), false),
+    ];
+    follow(PingIo::server(near, second()), far, steps).await;
+}
+
 async fn opened(set: fn(ConfigBuilder) -> ConfigBuilder) -> (PingIo<Socket>, Far) {
     let config = Config::builder()
         .interval(millis(100))
