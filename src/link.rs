@@ -163,6 +163,17 @@ impl Link {
         unseen || self.bits.has(ANSWERED) || self.pongs() > 0
     }
 
+    /// The inner service's `poll_ready` failed. It is the service's own user who ends the connection.
+    #[cold]
+    pub(crate) fn break_off(&self) {
+        self.rare().broken.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.rare_if_any()
+            .is_some_and(|rare| rare.broken.load(Ordering::Relaxed))
+    }
+
     #[inline]
     pub(crate) fn used(&self) {
         self.signal(signals::USED);

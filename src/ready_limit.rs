@@ -138,8 +138,11 @@ enum State {
     Waiting {
         sleep: Pin<Box<Sleep>>,
     },
-    /// Told ready; the next call is failed.
-    Failing,
+    /// Told ready; the next call is failed, and those behind it until then: from that call on, if it is
+    /// the one that waited.
+    Failing {
+        until: Option<Moment>,
+    },
     /// The next calls are failed without a wait, unless the service becomes ready.
     Failed {
         until: Moment,
@@ -150,9 +153,10 @@ impl<S> ReadyLimit<S> {
     fn poll_limit(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.clock.now();
         match &self.state {
-            State::Failing => return Poll::Ready(()),
+            State::Failing { .. } => return Poll::Ready(()),
             State::Failed { until } if now < *until => {
-                self.state = State::Failing;
+                let until = Some(*until);
+                self.state = State::Failing { until };
                 return Poll::Ready(());
             }
             State::Waiting { .. } => {}
@@ -169,7 +173,7 @@ impl<S> ReadyLimit<S> {
         {
             return Poll::Pending;
         }
-        self.state = State::Failing;
+        self.state = State::Failing { until: None };
         Poll::Ready(())
     }
 
@@ -210,8 +214,8 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        if let State::Failing = self.state {
-            let until = self.clock.now().after(self.settings.limit);
+        if let State::Failing { until } = self.state {
+            let until = until.unwrap_or_else(|| self.clock.now().after(self.settings.limit));
             self.state = State::Failed { until };
             let error = Some(self.not_ready());
             let outcome = Outcome::Failed { error };

@@ -19,6 +19,8 @@
 //! | had proved itself, and ended | up to `first_delay` |
 //! | had not, or did not come about, n in a row | up to `first_delay × 2ⁿ⁻¹`, at most `max_delay` |
 //!
+//! A connection whose own `poll_ready` has failed counts as ended, though its heartbeat ended nothing.
+//!
 //! ```
 //! use std::time::Duration;
 //! use tower::{Service, ServiceBuilder, ServiceExt, reconnect::Reconnect};

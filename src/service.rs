@@ -180,6 +180,7 @@ where
                 Poll::Ready(Err(if link.status() >= status::LEAVING {
                     Error::Heartbeat(link.refusal())
                 } else {
+                    link.break_off();
                     Error::Inner(error)
                 }))
             }

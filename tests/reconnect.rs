@@ -240,6 +240,29 @@ async fn attempts_that_are_refused_follow_the_back_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn connections_that_are_never_ready_follow_the_back_off() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let connect = service_fn({
+        let attempts = Arc::clone(&attempts);
+        move |()| {
+            let before = attempts.fetch_add(1, Ordering::Relaxed);
+            assert!(before < 1_000, "it is a storm");
+            ready(Ok::<_, io::Error>(Broken))
+        }
+    });
+    let heartbeat = HeartbeatLayer::new(config().build().unwrap(), ping::none());
+    let delays = Delays::builder().first_delay(SECOND).build().unwrap();
+    let make = ServiceBuilder::new()
+        .layer(BackoffLayer::new(delays))
+        .layer(MakeHeartbeatLayer::new(heartbeat))
+        .service(connect);
+    let mut client = Reconnect::new(make, ());
+    assert!(timeout(MINUTE, client.ready()).await.is_err());
+    let attempts = attempts.load(Ordering::Relaxed);
+    assert!((2..30).contains(&attempts), "{attempts} in a minute");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_attempt_that_was_given_up_counts_as_none() {
     let delays = Delays::builder().first_delay(YEAR).max_delay(YEAR);
     let never = service_fn(|()| pending::<Result<Connected, io::Error>>());
@@ -419,6 +442,23 @@ impl Service<&'static str> for Connection {
         } else {
             Either::Right(pending())
         }
+    }
+}
+
+/// A connection that is closed as soon as it was made.
+struct Broken;
+
+impl Service<()> for Broken {
+    type Response = ();
+    type Error = io::Error;
+    type Future = Pending<io::Result<()>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn call(&mut self, (): ()) -> Self::Future {
+        unreachable!("it is never ready")
     }
 }
 

@@ -77,7 +77,7 @@ impl Core {
             payloads: Payloads::new(watched.random()),
             watched,
             inline,
-            streams: Streams::new(role),
+            streams: Streams::new(),
             outbound: Outbound::new(role),
             inbound: Inbound::new(role),
             ping: None,
@@ -102,7 +102,10 @@ impl Core {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        if let Some(error) = self.watched.verdict() {
+        // What came in before the end is handed on.
+        if self.ahead.is_empty()
+            && let Some(error) = self.verdict()
+        {
             return Poll::Ready(Err(error));
         }
         let read = self.read(io, cx, buffer);
@@ -182,7 +185,7 @@ impl Core {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         // A peer that is gone must not keep the connection from being closed.
-        if self.watched.verdict().is_some() {
+        if self.verdict().is_some() {
             return Poll::Ready(Ok(()));
         }
         ready!(self.poll_gap(io, cx))?;
@@ -210,12 +213,17 @@ impl Core {
         }
     }
 
+    #[inline]
+    fn verdict(&mut self) -> Option<io::Error> {
+        self.watched.verdict(!self.ahead.is_empty())
+    }
+
     /// Waits until no ping is half written.
     fn poll_gap<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        if let Some(error) = self.watched.verdict() {
+        if let Some(error) = self.verdict() {
             return Poll::Ready(Err(error));
         }
         self.attend(io, Lane::Write);
@@ -239,7 +247,7 @@ impl Core {
         // Before the alarm is looked at: one that rings from here on wakes the lane.
         self.inline.register(lane, cx.waker());
         self.attend(io, lane);
-        match self.watched.verdict() {
+        match self.verdict() {
             Some(error) => Poll::Ready(Err(error)),
             None => Poll::Pending,
         }

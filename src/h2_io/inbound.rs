@@ -161,7 +161,7 @@ impl Inbound {
                     if head.kind == kind::GOAWAY
                         && let Some(go_away) = self.draft.take(&head, rest, is_last)
                     {
-                        streams.go_away(go_away.last_stream_id());
+                        streams.go_away(self.peer, go_away.last_stream_id());
                         told.go_aways.push(go_away);
                     }
                 }

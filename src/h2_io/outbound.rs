@@ -96,6 +96,8 @@ impl Outbound {
         if let Some(streams) = streams {
             if begins {
                 streams.begin(self.role, &head);
+            } else if head.kind == kind::GOAWAY {
+                streams.say_go_away(self.role, &head, &bytes[..step.length], ends);
             }
             if ends {
                 streams.end(self.role, &head);

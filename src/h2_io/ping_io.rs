@@ -25,7 +25,8 @@ pin_project! {
     ///
     /// When a limit runs out, or after [`Handle::close`], the pending reads and writes and all later
     /// ones fail with an [`io::Error`] in which [`HeartbeatError::find`](crate::HeartbeatError::find)
-    /// finds the cause; a shutdown then returns at once. Errors of the inner IO come through as they are.
+    /// finds the cause; a shutdown then returns at once. What had been taken in by then is still read.
+    /// Errors of the inner IO come through as they are.
     ///
     /// # Panics
     ///

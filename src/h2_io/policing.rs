@@ -23,10 +23,7 @@ impl Policing {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         match intervals.get(&target.0) {
-            Some(interval) => Arc::new(Config {
-                interval: config.interval.max(*interval),
-                ..**config
-            }),
+            Some(interval) => Arc::new(slower(config, *interval)),
             None => Arc::clone(config),
         }
     }
@@ -41,6 +38,22 @@ impl Policing {
         let interval = intervals.entry(target.0).or_insert(doubled);
         *interval = doubled.max(*interval);
         tracing::warn!(interval = ?interval, "peer complains about pings");
+    }
+}
+
+fn slower(config: &Config, interval: Duration) -> Config {
+    let slower = Config {
+        interval: config.interval.max(interval),
+        ..*config
+    };
+    let first_ping = |config: &Config| config.interval.saturating_add(config.tick());
+    let later = first_ping(&slower).saturating_sub(first_ping(config));
+    Config {
+        // As long after the ping as before, or each quiet peer would be suspect until its ping is due.
+        suspect_after: config
+            .suspect_after
+            .map(|after| after.saturating_add(later)),
+        ..slower
     }
 }
 

@@ -3,19 +3,23 @@
 use super::{
     Role,
     frames::{Head, flag, kind},
+    goaway::Draft,
 };
 
 /// The streams that a client opened and that have not ended. Promised ones don't count: they answer
 /// a request that does.
 #[derive(Debug)]
 pub(super) struct Streams {
-    role: Role,
     /// From the oldest to the newest. There are few at once, and most come and go in this order.
     open: Vec<(u32, Open)>,
     /// Ids only grow (RFC 9113, section 5.1.1).
     newest: u32,
+    /// A last head of the client's or the server's that goes on in further frames.
+    last_heads: [Option<u32>; 2],
     /// The last that the server takes; those behind it may have been on their way when it said so.
     last: u32,
+    /// This side's own GOAWAY, as far as it was written.
+    draft: Draft,
 }
 
 /// Which sides of a stream are still open.
@@ -26,12 +30,13 @@ enum Open {
 }
 
 impl Streams {
-    pub(super) fn new(role: Role) -> Streams {
+    pub(super) fn new() -> Streams {
         Streams {
-            role,
             open: Vec::new(),
             newest: 0,
+            last_heads: [None; 2],
             last: u32::MAX,
+            draft: Draft::default(),
         }
     }
 
@@ -56,7 +61,19 @@ impl Streams {
     /// A frame went by to its end.
     pub(super) fn end(&mut self, sent_by: Role, head: &Head) {
         let is_reset = head.kind == kind::RST_STREAM;
-        let ends = matches!(head.kind, kind::DATA | kind::HEADERS) && head.has(flag::END_STREAM);
+        let last_head = &mut self.last_heads[usize::from(sent_by == Role::Server)];
+        let ends = match head.kind {
+            kind::DATA => head.has(flag::END_STREAM),
+            kind::HEADERS if head.has(flag::END_HEADERS) => head.has(flag::END_STREAM),
+            kind::HEADERS => {
+                *last_head = head.has(flag::END_STREAM).then_some(head.stream);
+                false
+            }
+            kind::CONTINUATION if head.has(flag::END_HEADERS) => {
+                last_head.take() == Some(head.stream)
+            }
+            _ => false,
+        };
         if !is_reset && !ends {
             return;
         }
@@ -76,9 +93,16 @@ impl Streams {
         }
     }
 
-    /// The server said which of them it took at most.
-    pub(super) fn go_away(&mut self, last_stream_id: u32) {
-        if self.role == Role::Client {
+    /// A part of a GOAWAY was written.
+    pub(super) fn say_go_away(&mut self, sent_by: Role, head: &Head, part: &[u8], is_last: bool) {
+        if let Some(go_away) = self.draft.take(head, part, is_last) {
+            self.go_away(sent_by, go_away.last_stream_id());
+        }
+    }
+
+    /// The server said which of them it takes at most.
+    pub(super) fn go_away(&mut self, sent_by: Role, last_stream_id: u32) {
+        if sent_by == Role::Server {
             self.last = last_stream_id;
             self.open.retain(|(id, _)| *id <= last_stream_id);
         }

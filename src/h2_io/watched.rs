@@ -51,24 +51,26 @@ impl Watched {
         RandomState::new().hash_one(self.entry.id())
     }
 
-    /// Why nothing more is read or written: an end that the bytes themselves don't tell.
+    /// Why nothing more is read or written: an end that the bytes themselves don't tell. Where bytes
+    /// are `unread`, a request may have been answered of which its user knows nothing yet.
     #[inline]
-    pub(super) fn verdict(&mut self) -> Option<io::Error> {
+    pub(super) fn verdict(&mut self, unread: bool) -> Option<io::Error> {
         let cause = self.link().ended().cloned()?;
-        self.verdict_of(&cause)
+        self.verdict_of(&cause, unread)
     }
 
     #[cold]
-    fn verdict_of(&mut self, cause: &Arc<Cause>) -> Option<io::Error> {
+    fn verdict_of(&mut self, cause: &Arc<Cause>, unread: bool) -> Option<io::Error> {
         let kind = match cause.failure {
             // The IO says so itself, after whatever came before.
             Failure::Transport | Failure::TooManyPings => return None,
             Failure::Closed => io::ErrorKind::ConnectionAborted,
             _ => io::ErrorKind::TimedOut,
         };
-        let stage = match self.busy {
-            Some(_) => Stage::AwaitingResponse,
-            None => Stage::NotSent,
+        let stage = if self.busy.is_some() || unread {
+            Stage::AwaitingResponse
+        } else {
+            Stage::NotSent
         };
         self.entry.end(cause);
         let error = HeartbeatError::shared(Arc::clone(cause), stage);

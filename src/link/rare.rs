@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, OnceLock, Weak,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use tracing::Span;
@@ -19,6 +19,8 @@ pub(super) struct Rare {
     pub(super) cause: OnceLock<Arc<Cause>>,
     /// Why it takes no more calls, where that came from outside the machine. Not yet its end.
     pub(super) departure: OnceLock<Arc<Cause>>,
+    /// Whether the inner service said that it takes no more calls.
+    pub(super) broken: AtomicBool,
     /// Held `poll_ready` calls and whoever waits on a handle; futures in flight wait in shards.
     pub(super) waiters: WakerSet,
     pub(super) hooks: Mutex<Hooks>,

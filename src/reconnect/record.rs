@@ -54,17 +54,22 @@ impl Record {
             Some(made) => made,
             None => return,
         };
-        match made.handle.state() {
-            State::Alive | State::Suspect => return,
-            State::Closing | State::IdleClosed | State::Closed | State::Dead => {}
-        }
-        let ended_at = made.ended_at.unwrap_or(now);
         let link = made.handle.link();
-        let end = link.refusal();
-        let in_good_order = matches!(end.failure(), Failure::IdleTimeout | Failure::Closed);
+        let end = match made.handle.state() {
+            // It was dropped for an error of its own, which is nobody's to keep.
+            State::Alive | State::Suspect | State::Closed if link.is_broken() => None,
+            State::Alive | State::Suspect => return,
+            State::Closing | State::IdleClosed | State::Closed | State::Dead => {
+                Some(link.refusal())
+            }
+        };
+        let ended_at = made.ended_at.unwrap_or(now);
+        let in_good_order = end
+            .as_ref()
+            .is_some_and(|end| matches!(end.failure(), Failure::IdleTimeout | Failure::Closed));
         let proved = link.has_proved_itself();
         self.last = None;
-        self.death = (!in_good_order).then_some(end);
+        self.death = end.filter(|_| !in_good_order);
         match (proved, in_good_order) {
             (true, true) => self.failures = 0,
             (true, false) => {

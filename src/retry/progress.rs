@@ -57,12 +57,23 @@ fn inner(error: &dyn Any) -> Option<Stage> {
 
 /// The outermost that knows decides: what caused it was about another request, a ping or an IO.
 fn found(error: &(dyn StdError + 'static)) -> Option<Stage> {
-    chain(error).find_map(|error| {
+    for error in chain(error) {
         if let Some(error) = error.downcast_ref::<HeartbeatError>() {
             return Some(error.stage());
         }
-        came_to_no_connection(error).then_some(Stage::NotSent)
-    })
+        if came_to_no_connection(error) {
+            return Some(Stage::NotSent);
+        }
+        // The request's own body failed, of which a part may be out. Its reason is about something else.
+        #[cfg(feature = "hyper")]
+        if error
+            .downcast_ref::<hyper::Error>()
+            .is_some_and(hyper::Error::is_user)
+        {
+            return None;
+        }
+    }
+    None
 }
 
 fn came_to_no_connection(error: &(dyn StdError + 'static)) -> bool {

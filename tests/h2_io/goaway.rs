@@ -6,12 +6,18 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
 };
-use tower_heartbeat::{Failure, HeartbeatError, h2_io::GoAway};
+use tower::{Layer, ServiceExt, service_fn};
+use tower_heartbeat::{
+    Config, Failure, HeartbeatError, State,
+    h2_io::{GoAway, PingLayer},
+};
 
 use crate::support::{
     Side,
     frames::{DATA, GOAWAY, frame, go_away, opening},
-    peer::{client, millis, nothing_for, pings, second},
+    peer::{client, live, millis, nothing_for, pings, second},
+    random::Random,
+    socket::{Manners, socket},
 };
 
 /// A peer that sends these bytes, `size` at a time, and closes. Returns how the connection ended.
@@ -114,4 +120,46 @@ async fn one_that_is_too_short_says_nothing_and_of_a_long_one_the_beginning_is_k
     assert_eq!(word(&error), None);
     let error = left_with(&go_away(7, 2, &[b'o'; 70_000]), 1_000, true).await;
     assert_eq!(word(&error).expect("it said why").debug_data(), [b'o'; 256]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_pinged_less_often_after_a_complaint_is_not_suspected_sooner() {
+    let config = Config::builder()
+        .interval(millis(1_000))
+        .suspect_after(millis(1_500))
+        .build()
+        .expect("legal settings");
+    let layer = PingLayer::new(config);
+    for complains in [true, true, false] {
+        let (near, far) = socket(Manners::EASY, Random::new(0));
+        far.send(&opening(Side::Server));
+        let mut near = Some(near);
+        let connector = service_fn(move |_: &'static str| {
+            std::future::ready(near.take().ok_or("there is one"))
+        });
+        let connecting = layer.layer(connector).oneshot("target");
+        let mut io = connecting.await.expect("a connection");
+        let handle = io.handle();
+        io.write_all(&opening(Side::Client))
+            .await
+            .expect("it is taken");
+        io.read_exact(&mut [0; 9]).await.expect("SETTINGS");
+        if complains {
+            while pings(&far) == 0 {
+                nothing_for(&mut io, 10).await;
+                assert_eq!(handle.state(), State::Alive);
+            }
+            far.send(&go_away(0, 11, b"too_many_pings"));
+            far.finish();
+            io.read_to_end(&mut Vec::new()).await.expect("its word");
+            assert_eq!(handle.failure(), Some(Failure::TooManyPings));
+        } else {
+            tokio::spawn(live(far.clone(), millis(20)));
+            for _ in 0..2_000 {
+                nothing_for(&mut io, 10).await;
+                assert_eq!(handle.state(), State::Alive);
+            }
+            assert!((3..=5).contains(&pings(&far)), "one each four seconds");
+        }
+    }
 }

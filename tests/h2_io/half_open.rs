@@ -6,11 +6,11 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, split},
     time::{Instant, sleep, timeout},
 };
-use tower_heartbeat::{Config, Evidence, Failure, PingWhen, State};
+use tower_heartbeat::{Config, Evidence, Failure, HeartbeatError, PingWhen, Stage, State};
 
 use crate::support::{
     Side,
-    frames::{DATA, frame, opening},
+    frames::{DATA, END_HEADERS, END_STREAM, HEADERS, frame, opening},
     peer::{answer, client, failure_in, live, millis, pings, second},
     socket::Manners,
 };
@@ -69,7 +69,9 @@ async fn a_flush_that_waits_finds_a_frozen_peer() {
         .expect("it is taken");
     io.read_exact(&mut [0; 9]).await.expect("SETTINGS");
     // The ping goes out, and no flush ends after it.
+    let began = Instant::now();
     while pings(&far) == 0 {
+        assert!(began.elapsed() < millis(BOUND), "it is not pinged");
         io.flush().await.expect("it lives");
         sleep(millis(1)).await;
     }
@@ -317,6 +319,44 @@ async fn a_pong_that_overtakes_the_flush_of_its_ping_counts() {
     assert_eq!(handle.failure(), None);
     assert!(handle.pongs() >= 5, "{}", handle.pongs());
 }
+#[tokio::test(start_paused = true)]
+async fn a_response_that_came_before_the_end_is_handed_on_and_its_request_was_sent() {
+    let (mut io, far) = client(second());
+    let handle = io.handle();
+    io.write_all(&opening(Side::Client))
+        .await
+        .expect("it is taken");
+    io.read_exact(&mut [0; 9]).await.expect("SETTINGS");
+    // A whole request and its whole response, which a writer comes upon that looks for a pong.
+    io.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 1, b"head"))
+        .await
+        .expect("it is taken");
+    let response = frame(HEADERS, END_HEADERS | END_STREAM, 1, b"response");
+    for _ in 0..60 {
+        if pings(&far) > 0 && far.unread() == 0 && handle.in_flight() > 0 {
+            far.send(&response);
+        }
+        io.write_all(&frame(DATA, 0, 3, b"more"))
+            .await
+            .expect("it lives");
+        sleep(millis(10)).await;
+    }
+    assert_eq!(
+        (handle.in_flight(), far.unread()),
+        (0, 0),
+        "it was read ahead"
+    );
+    handle.close();
+    let error = io.write_all(b"more").await.expect_err("it is closed");
+    let error = HeartbeatError::find(&error).expect("typed");
+    assert_eq!(error.stage(), Stage::AwaitingResponse);
+    let mut read = vec![0; response.len()];
+    io.read_exact(&mut read).await.expect("it had come");
+    assert!(read == response);
+    let error = io.read_u8().await.expect_err("it is closed");
+    assert_eq!(failure_in(&error), Some(Failure::Closed));
+}
+
 /// Polls a read once; `true` if it is pending.
 pub(crate) async fn once<T: AsyncRead + Unpin>(io: &mut T) -> bool {
     let mut bytes = [0; 64];

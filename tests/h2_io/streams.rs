@@ -82,8 +82,9 @@ async fn a_request_is_in_flight_until_both_sides_have_ended_it() {
         // A head of two frames, and the answer's.
         (Written(frame(HEADERS, END_STREAM, 7, b"he")), true),
         (Written(frame(CONTINUATION, END_HEADERS, 7, b"ad")), true),
-        (Read(frame(HEADERS, END_STREAM, 7, b"")), false),
-        (Read(frame(CONTINUATION, END_HEADERS, 7, b"ad")), false),
+        (Read(frame(HEADERS, END_STREAM, 7, b"")), true),
+        (Read(frame(CONTINUATION, 0, 7, b"a")), true),
+        (Read(frame(CONTINUATION, END_HEADERS, 7, b"d")), false),
         // What comes after the end is nothing new.
         (Read(data(7, END_STREAM)), false),
         (Written(headers(7, 0)), false),
@@ -151,6 +152,24 @@ async fn a_server_counts_the_clients_requests() {
             false,
         ),
         (Written(headers(2, 0)), false),
+    ];
+    follow(PingIo::server(near, second()), far, steps).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_server_does_not_take_any_more_is_not_in_flight() {
+    let (near, far) = socket(Manners::EASY, Random::new(0));
+    let goodbye = go_away(1, 0, b"");
+    let steps = vec![
+        (Written(opening(Side::Server)), false),
+        (Read(opening(Side::Client)), false),
+        (Read([headers(1, END_STREAM), headers(3, 0)].concat()), true),
+        (Written(goodbye[..12].to_vec()), true),
+        (Written(goodbye[12..].to_vec()), true),
+        // On its way when the server said so, and never answered.
+        (Read(headers(5, END_STREAM)), true),
+        (Written(headers(1, END_STREAM)), false),
+        (Read(headers(7, END_STREAM)), false),
     ];
     follow(PingIo::server(near, second()), far, steps).await;
 }

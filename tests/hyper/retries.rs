@@ -10,21 +10,60 @@ use std::{
     },
 };
 
-use futures_util::future::join_all;
-use http_body_util::{BodyExt, Full};
+use futures_util::{StreamExt, future::join_all};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
-    Method, Request, Response, body::Bytes, body::Incoming, server::conn::http2,
+    Method, Request, Response,
+    body::{Bytes, Frame, Incoming},
+    server::conn::http2,
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{io::DuplexStream, time::sleep};
+use tokio::{
+    io::{AsyncReadExt, DuplexStream},
+    time::sleep,
+};
 use tower::{Service, ServiceBuilder, ServiceExt, reconnect::Reconnect, retry::budget::TpsBudget};
 use tower_heartbeat::{
-    BoxError, HeartbeatError, HeartbeatLayer, Stage, http::head, hyper::http2::Connect,
-    retry::RetryPolicy,
+    BoxError, Failure, HeartbeatError, HeartbeatLayer, Stage,
+    http::head,
+    hyper::http2::{Connect, SendError},
+    retry::{Progress, RetryPolicy},
 };
 
 use super::support::{line::Line, millis, secs, server::Server, within_a_second};
+
+#[tokio::test]
+async fn what_ended_the_requests_own_body_says_nothing_of_the_request() {
+    let (near, mut far) = tokio::io::duplex(4_096);
+    let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(near))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    // It comes from a connection of somebody else's.
+    let never = HeartbeatError::new(Failure::PongTimeout, Stage::NotSent);
+    let parts = [Ok(Frame::data(Bytes::from("half"))), Err(never)];
+    let parts = parts.map(|part| async {
+        tokio::task::yield_now().await;
+        part
+    });
+    let body = StreamBody::new(futures_util::stream::iter(parts).then(|part| part));
+    let request = Request::post("/")
+        .header("host", "localhost")
+        .body(Box::pin(body))
+        .unwrap();
+    let answer = send.send_request(request);
+    let mut seen = Vec::new();
+    let (error, _) = tokio::join!(answer, far.read_to_end(&mut seen));
+    let error = error.expect_err("half a body");
+    assert!(
+        String::from_utf8_lossy(&seen).contains("half"),
+        "it was sent"
+    );
+    let error = BoxError::from(SendError::Failed(error));
+    assert!(HeartbeatError::find(&*error).is_some(), "it is in there");
+    assert_eq!(error.progress(), None);
+}
 
 const REQUESTS: usize = 1_000;
 const AT_ONCE: usize = 8;
