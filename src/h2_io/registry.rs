@@ -107,8 +107,9 @@ impl Registry {
             }
         }?;
         let stage = match trace {
-            Some(Trace::Canceled) => Stage::NotSent,
-            Some(Trace::Signature(_) | Trace::Complaint) | None => stage,
+            // What streams had been sent, whatever its error says.
+            Some(Trace::Canceled) if stage == Stage::AwaitingResponse => Stage::NotSent,
+            Some(Trace::Canceled | Trace::Signature(_) | Trace::Complaint) | None => stage,
         };
         Some(HeartbeatError::shared(Arc::clone(&end.cause), stage))
     }
