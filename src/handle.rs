@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use crate::{
     config::{Config, Evidence},
     error::{Cause, Failure, HeartbeatError, Stage},
-    link::{Link, in_flight, status},
+    event::Event,
+    link::{Link, Observer, in_flight, status},
     moment::Moment,
     rtt::Rtt,
     wakers::Key,
@@ -234,6 +235,14 @@ impl Handle {
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.link
     }
+}
+
+/// A hook for users, as links know it.
+pub(crate) fn observer<F>(hook: F) -> Observer
+where
+    F: Fn(&Handle, &Event) + Send + Sync + 'static,
+{
+    Arc::new(move |link, event| hook(&Handle::new(Arc::clone(link)), event))
 }
 
 impl fmt::Debug for Handle {

@@ -22,7 +22,7 @@ use crate::{
     driver::{Arrivals, SharedDriver},
     inbox::Inbox,
     lanes::{Lane, Lanes},
-    link::{Hub, Link, Users},
+    link::{Hub, Link, Observer, Users},
 };
 
 pub(crate) struct Inline {
@@ -53,9 +53,9 @@ impl Wake for Alarm {
 
 impl Inline {
     /// Watches a new connection, whose only user the transport is.
-    pub(crate) fn new(config: Arc<Config>) -> (Inline, Arc<Users>) {
+    pub(crate) fn new(config: Arc<Config>, observer: Option<Observer>) -> (Inline, Arc<Users>) {
         let inbox = Arc::new(Inbox::new());
-        let hub = Arc::new(Hub::new(Arc::clone(&config), &inbox));
+        let hub = Arc::new(Hub::new(Arc::clone(&config), &inbox).observed(observer));
         let clock = hub.clock();
         let link = Arc::new(Link::new(hub, true));
         let slot = Slot::new();

@@ -12,9 +12,9 @@ use crate::{
     driver::{BoxPinger, Driver, Pinned},
     event::Event,
     fleet::Fleets,
-    handle::Handle,
+    handle::{Handle, observer},
     inbox::Inbox,
-    link::{Hub, Link, Observer, Users},
+    link::{Hub, Link, Users},
     ping::{Ping, PingSource},
     service::Heartbeat,
     spawn::Spawner,
@@ -166,10 +166,9 @@ impl<P, C> HeartbeatLayer<P, C> {
     {
         let config = Arc::clone(&self.fleets.config);
         let spawner = self.fleets.spawner.clone();
-        let observer: Observer =
-            Arc::new(move |link, event| hook(&Handle::new(Arc::clone(link)), event));
+        let observer = Some(observer(hook));
         HeartbeatLayer {
-            fleets: Arc::new(Fleets::new(config, spawner, Some(observer))),
+            fleets: Arc::new(Fleets::new(config, spawner, observer)),
             ..self
         }
     }

@@ -17,6 +17,9 @@ mod commands;
 #[cfg(feature = "hyper")]
 #[path = "h2_io/crowds.rs"]
 mod crowds;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/events.rs"]
+mod events;
 #[path = "h2_io/foreign.rs"]
 mod foreign;
 #[path = "h2_io/goaway.rs"]

@@ -17,8 +17,15 @@ use super::{
     ping_io::PingIo,
     policing::{Complaints, Policing, Target},
     registry::Registry,
+    watched::Watched,
 };
-use crate::{config::Config, handle::Handle};
+use crate::{
+    config::Config,
+    event::Event,
+    handle::{Handle, observer},
+    inline::Inline,
+    link::Observer,
+};
 
 /// Has the HTTP/2 connections of a connector pinged; see the [module](super).
 ///
@@ -30,6 +37,7 @@ use crate::{config::Config, handle::Handle};
 pub struct PingLayer {
     shared: Arc<Shared>,
     on_connect: Option<OnConnect>,
+    observer: Option<Observer>,
 }
 
 type OnConnect = Arc<dyn Fn(&Handle) + Send + Sync>;
@@ -51,6 +59,7 @@ impl PingLayer {
                 registry: Arc::default(),
             }),
             on_connect: None,
+            observer: None,
         }
     }
 
@@ -63,6 +72,20 @@ impl PingLayer {
     {
         PingLayer {
             on_connect: Some(Arc::new(hook)),
+            ..self
+        }
+    }
+
+    /// Has `hook` called with each [`Event`] of each connection, as
+    /// [`HeartbeatLayer::on_event`](crate::HeartbeatLayer::on_event) does: by whoever polls the connection,
+    /// and at its end by whoever ends it. It must not block. A panic in it is caught and logged.
+    #[must_use]
+    pub fn on_event<F>(self, hook: F) -> Self
+    where
+        F: Fn(&Handle, &Event) + Send + Sync + 'static,
+    {
+        PingLayer {
+            observer: Some(observer(hook)),
             ..self
         }
     }
@@ -82,10 +105,14 @@ impl PingLayer {
         let shared = &self.shared;
         let config = shared.policing.config_for(target, &shared.config);
         let complaints = Complaints::to(&shared.policing, target);
-        let io = PingIo::made(io, config, complaints, shared.registry.open());
+        let (inline, users) = Inline::new(config, self.observer.clone());
+        let link = Arc::clone(&users.link);
+        let watched = Watched::new(users, complaints, shared.registry.open());
+        let io = PingIo::made(io, watched, inline);
         if let Some(hook) = &self.on_connect {
             hook(&io.handle());
         }
+        link.tell(&Event::Connected);
         io
     }
 }

@@ -61,17 +61,16 @@ impl<T> PingIo<T> {
     }
 
     fn alone(role: Role, io: T, config: Config) -> Self {
-        let config = Arc::new(config);
-        PingIo::new(role, io, config, Complaints::to_nobody(), Entry::alone())
+        let (inline, users) = Inline::new(Arc::new(config), None);
+        let watched = Watched::new(users, Complaints::to_nobody(), Entry::alone());
+        PingIo::new(role, io, watched, inline)
     }
 
-    pub(super) fn made(io: T, config: Arc<Config>, complaints: Complaints, entry: Entry) -> Self {
-        PingIo::new(Role::Client, io, config, complaints, entry)
+    pub(super) fn made(io: T, watched: Watched, inline: Inline) -> Self {
+        PingIo::new(Role::Client, io, watched, inline)
     }
 
-    fn new(role: Role, io: T, config: Arc<Config>, complaints: Complaints, entry: Entry) -> Self {
-        let (inline, users) = Inline::new(config);
-        let watched = Watched::new(users, complaints, entry);
+    fn new(role: Role, io: T, watched: Watched, inline: Inline) -> Self {
         PingIo {
             inner: io,
             core: Box::new(Core::new(role, watched, inline)),

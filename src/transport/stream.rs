@@ -70,7 +70,7 @@ where
     /// Watches the peer at the other end of `inner`, from now on: pings it as `config` says, and answers its pings.
     #[must_use]
     pub fn new(inner: T, protocol: P, config: Config) -> Self {
-        let (inline, users) = Inline::new(Arc::new(config));
+        let (inline, users) = Inline::new(Arc::new(config), None);
         HeartbeatStream {
             inner: Some(inner),
             core: Box::new(Core::new(protocol, Watched::new(users), inline)),
