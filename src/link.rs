@@ -145,7 +145,7 @@ impl Link {
         HeartbeatError::shared(cause, Stage::NotSent)
     }
 
-    #[cfg(any(feature = "h2-io", feature = "hyper"))]
+    #[cfg(any(feature = "h2-io", feature = "hyper", feature = "transport"))]
     #[inline]
     pub(crate) fn heard(&self) {
         self.signal(signals::HEARD);
