@@ -25,6 +25,8 @@ use crate::{
     link::{Hub, Link, Observer, Users},
 };
 
+const ROUNDS: u32 = 4;
+
 pub(crate) struct Inline {
     /// Gone once the connection has ended.
     driver: Option<SharedDriver<Slot>>,
@@ -105,8 +107,18 @@ impl Inline {
         self.alarm.rings.load(Ordering::Acquire)
     }
 
-    /// Turns the alarm off, and tells whether it rang.
-    pub(crate) fn hush(&self) -> bool {
+    /// Whether to attend to the alarm in this poll, once more after so many `rounds`; turns it off.
+    ///
+    /// A poll goes on with what it set off itself, such as a ping that is out at once. Whatever still rings
+    /// after a few rounds gets nowhere without the runtime: a transport whose budget is spent rings at once.
+    pub(crate) fn hush(&self, rounds: &mut u32) -> bool {
+        if *rounds == ROUNDS {
+            if self.rings() {
+                self.alarm.lanes.wake();
+            }
+            return false;
+        }
+        *rounds += 1;
         self.alarm.rings.swap(false, Ordering::AcqRel)
     }
 

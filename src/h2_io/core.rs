@@ -37,7 +37,7 @@ use super::{
     streams::Streams,
     watched::Watched,
 };
-use crate::{inline::Inline, lanes::Lane, ping::PingError};
+use crate::{dice::roll, inline::Inline, lanes::Lane, ping::PingError};
 
 pub(super) struct Core {
     watched: Watched,
@@ -74,7 +74,7 @@ enum Owed {
 impl Core {
     pub(super) fn new(role: Role, watched: Watched, inline: Inline) -> Core {
         Core {
-            payloads: Payloads::new(watched.random()),
+            payloads: Payloads::new(roll()),
             watched,
             inline,
             streams: Streams::new(),
@@ -269,10 +269,8 @@ impl Core {
     where
         T: AsyncRead + AsyncWrite + Unpin,
     {
-        for _ in 0..ROUNDS {
-            if !self.inline.hush() {
-                return;
-            }
+        let mut rounds = 0;
+        while self.inline.hush(&mut rounds) {
             self.inline.poll_driver();
             self.pump(io);
             // Nobody may be reading, and a pong lie there. Not before the driver knows that the ping
@@ -281,10 +279,6 @@ impl Core {
             if lane == Lane::Write && self.is_judged() && is_known {
                 self.read_ahead(io);
             }
-        }
-        // Whatever rings on gets nowhere without the runtime: an IO whose budget is spent rings at once.
-        if self.inline.rings() {
-            self.inline.wake_lanes();
         }
     }
 
@@ -339,9 +333,6 @@ impl Core {
             && self.outbound.is_gap()
     }
 }
-
-/// How often a poll goes on with what it set off itself, such as a ping that is out at once.
-const ROUNDS: usize = 4;
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

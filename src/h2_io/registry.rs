@@ -139,10 +139,6 @@ impl Entry {
         }
     }
 
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-
     /// What the IO tells its user; also as text it says whose it is.
     pub(super) fn signed(&self, error: HeartbeatError) -> Signed {
         Signed { id: self.id, error }

@@ -1,11 +1,6 @@
 //! What one IO tells its link, and is told.
 
-use std::{
-    fmt,
-    hash::{BuildHasher, RandomState},
-    io,
-    sync::Arc,
-};
+use std::{fmt, io, sync::Arc};
 
 use super::{goaway::GoAway, policing::Complaints, registry::Entry, streams::Streams};
 use crate::{
@@ -44,11 +39,6 @@ impl Watched {
 
     pub(super) fn handle(&self) -> Handle {
         Handle::new(Arc::clone(self.link()))
-    }
-
-    /// Hard to guess, and another one for each connection.
-    pub(super) fn random(&self) -> u64 {
-        RandomState::new().hash_one(self.entry.id())
     }
 
     /// Why nothing more is read or written: an end that the bytes themselves don't tell. Where bytes

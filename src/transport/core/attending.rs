@@ -24,10 +24,8 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         T: Transport<P::Message, ReadError = E>,
         E: Display,
     {
-        for _ in 0..ROUNDS {
-            if !self.inline.hush() {
-                return;
-            }
+        let mut rounds = 0;
+        while self.inline.hush(&mut rounds) {
             self.poll_timers();
             self.inline.poll_driver();
             self.pump(io.as_mut());
@@ -38,10 +36,6 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                 self.read_ahead(io.as_mut());
                 self.pump(io.as_mut());
             }
-        }
-        // Whatever rings on gets nowhere without the runtime: an IO whose budget is spent rings at once.
-        if self.inline.rings() {
-            self.inline.wake_lanes();
         }
     }
 
@@ -78,6 +72,3 @@ pub(super) enum Reads {
     Ahead,
     Nothing,
 }
-
-/// How often a poll goes on with what it set off itself, such as a ping that is out at once.
-const ROUNDS: usize = 4;
