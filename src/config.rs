@@ -372,6 +372,10 @@ pub enum Setting {
     PongWord,
     /// `transport::WebSocket::close_code`
     CloseCode,
+    /// `transport::Serve::max_concurrent_requests`
+    MaxConcurrentRequests,
+    /// `pong::PongLayer::path`
+    PongPath,
 }
 
 impl fmt::Display for Setting {
@@ -403,6 +407,8 @@ impl fmt::Display for Setting {
             Setting::PingWord => "ping word",
             Setting::PongWord => "pong word",
             Setting::CloseCode => "close_code",
+            Setting::MaxConcurrentRequests => "max_concurrent_requests",
+            Setting::PongPath => "pong path",
         })
     }
 }
@@ -481,6 +487,12 @@ pub enum ConfigError {
         /// The setting.
         setting: Setting,
     },
+    /// A text is no absolute path of a URI.
+    #[non_exhaustive]
+    NotAPath {
+        /// The setting.
+        setting: Setting,
+    },
     /// Two settings can't be told apart on the wire.
     #[non_exhaustive]
     MustDiffer {
@@ -545,6 +557,9 @@ impl fmt::Display for ConfigError {
                 f,
                 "`{setting}` must be a line of text, not empty and without a line break"
             ),
+            ConfigError::NotAPath { setting } => {
+                write!(f, "`{setting}` must be an absolute path without a query")
+            }
             ConfigError::MustDiffer { setting, other } => {
                 write!(f, "`{setting}` must not look like `{other}`")
             }
@@ -571,6 +586,7 @@ impl ConfigError {
             | ConfigError::MustStayBelow { setting, .. }
             | ConfigError::NeedsConcurrency { setting }
             | ConfigError::NotALine { setting }
+            | ConfigError::NotAPath { setting }
             | ConfigError::MustDiffer { setting, .. }
             | ConfigError::NotPermitted { setting, .. } => setting,
         }
@@ -585,6 +601,7 @@ impl ConfigError {
             | ConfigError::OutOfRange { .. }
             | ConfigError::NeedsConcurrency { .. }
             | ConfigError::NotALine { .. }
+            | ConfigError::NotAPath { .. }
             | ConfigError::NotPermitted { .. } => None,
             ConfigError::MustExceed { other, .. }
             | ConfigError::MustStayBelow { other, .. }

@@ -163,6 +163,7 @@ pub mod make;
 pub mod metrics;
 mod moment;
 pub mod ping;
+pub mod pong;
 pub mod ready_limit;
 pub mod reconnect;
 #[cfg(feature = "retry")]

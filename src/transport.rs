@@ -67,11 +67,13 @@
 mod beats;
 mod core;
 mod ear;
+mod ids;
 mod lines;
 mod metronome;
 mod nonces;
 mod outbox;
 mod protocol;
+mod serve;
 mod settings;
 mod stream;
 mod until;
@@ -81,8 +83,10 @@ mod websocket;
 
 pub use beats::Beats;
 pub use ear::{Ear, HearingIo, hear};
+pub use ids::Ids;
 pub use lines::Lines;
 pub use protocol::{Kind, Protocol};
+pub use serve::{Serve, ServeError};
 pub use stream::HeartbeatStream;
 #[cfg(feature = "websocket")]
 pub use websocket::WebSocket;

@@ -18,6 +18,12 @@ mod lanes;
 mod limits;
 #[path = "transport/pings.rs"]
 mod pings;
+#[path = "transport/serve.rs"]
+mod serve;
+#[path = "transport/serve_ends.rs"]
+mod serve_ends;
+#[path = "transport/serve_house.rs"]
+mod serve_house;
 #[path = "transport/strict.rs"]
 mod strict;
 #[path = "transport/support.rs"]
@@ -28,11 +34,16 @@ mod transcripts;
 #[path = "transport/websocket.rs"]
 mod websocket;
 
-use std::fmt::Debug;
+use std::{fmt::Debug, future::Ready};
 
 use tokio::io::DuplexStream;
-use tokio_util::codec::{Framed, LinesCodec};
-use tower_heartbeat::transport::{Beats, Ear, HearingIo, HeartbeatStream, Kind, Lines};
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
+use tower::{BoxError, util::ServiceFn};
+use tower_heartbeat::transport::{
+    Beats, Ear, HearingIo, HeartbeatStream, Kind, Lines, Serve, ServeError,
+};
+
+type Echo = ServiceFn<fn(String) -> Ready<Result<String, BoxError>>>;
 
 #[test]
 fn public_types_are_debug_send_sync_and_unpin() {
@@ -43,6 +54,8 @@ fn public_types_are_debug_send_sync_and_unpin() {
     is::<HeartbeatStream<Framed<DuplexStream, LinesCodec>, Lines>>();
     is::<Kind>();
     is::<Lines>();
+    is::<Serve<Framed<DuplexStream, LinesCodec>, Lines, Echo>>();
+    is::<ServeError<LinesCodecError, LinesCodecError, BoxError>>();
     #[cfg(feature = "websocket")]
     is::<tower_heartbeat::transport::WebSocket>();
 }

@@ -28,11 +28,16 @@ use attending::Reads;
 use futures_util::{Sink, Stream};
 
 use super::{
-    metronome::Metronome, nonces::Nonces, outbox::Outbox, protocol::Protocol, settings::Settings,
-    until::Until, watched::Watched,
+    metronome::Metronome,
+    nonces::Nonces,
+    outbox::Outbox,
+    protocol::{Kind, Protocol},
+    settings::Settings,
+    until::Until,
+    watched::Watched,
 };
 use crate::{
-    error::{Error, HeartbeatError, Stage},
+    error::{Error, Failure, HeartbeatError, Stage},
     inline::Inline,
     lanes::Lane,
 };
@@ -49,6 +54,9 @@ pub(super) struct Core<P: Protocol, I> {
     outbox: Outbox<P::Message>,
     /// Whether a ping is out that has no words, so that whatever comes in is its pong.
     takes_anything: bool,
+    /// Whether who leaves much unread is taken to live.
+    pub(super) spares_unread: bool,
+    is_cancelled: bool,
     /// What was read while nobody asked.
     ahead: VecDeque<I>,
     reading: Reading,
@@ -104,6 +112,8 @@ impl<P: Protocol, I> Core<P, I> {
             metronome: beats.map(|interval| Metronome::new(interval, clock)),
             outbox: Outbox::new(),
             takes_anything: false,
+            spares_unread: true,
+            is_cancelled: false,
             ahead: VecDeque::new(),
             reading: Reading::Open,
             closing: Closing::None,
@@ -124,6 +134,24 @@ impl<P: Protocol, I> Core<P, I> {
             Some(error) => Err(Error::Heartbeat(error)),
             None => Ok(()),
         }
+    }
+
+    /// Of one that broke, or whose peer has closed its side, there may be something to read, or to write.
+    pub(super) fn final_verdict(&self) -> Option<HeartbeatError> {
+        let verdict = self.watched.verdict(Stage::NotSent);
+        if self.is_cancelled && verdict.is_none() {
+            // The peer's end came first, and the link knows no other.
+            return Some(HeartbeatError::new(Failure::Closed, Stage::NotSent));
+        }
+        verdict.filter(|_| !self.watched.is_broken())
+    }
+
+    pub(super) fn is_data(&self, message: &P::Message) -> bool {
+        self.protocol.classify(message) == Kind::Data
+    }
+
+    pub(super) fn has_close_handshake(&self) -> bool {
+        self.protocol.has_close_handshake()
     }
 
     pub(super) fn watch(&mut self, until: Until) {
@@ -181,6 +209,23 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             Some(error) => Poll::Ready(self.tell(error)),
             None => Poll::Pending,
         }
+    }
+
+    /// For a reader that takes nothing for now.
+    pub(super) fn poll_ahead<T>(&mut self, mut io: Pin<&mut T>, cx: &mut Context<'_>)
+    where
+        T: Transport<P::Message, ReadError = E>,
+        E: Display,
+    {
+        // Before the alarm is looked at: one that rings from here on wakes the lane.
+        self.inline.register(Lane::Read, cx.waker());
+        if self.watched.verdict(Stage::NotSent).is_none() {
+            self.read_ahead(io.as_mut());
+            if self.outbox.is_unflushed() {
+                self.pump(io.as_mut());
+            }
+        }
+        self.attend(io, Reads::Ahead);
     }
 
     /// What the reader gets without the transport: what was read ahead, then the end.

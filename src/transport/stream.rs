@@ -9,11 +9,12 @@ use std::{
 
 use futures_util::{Sink, Stream, stream::FusedStream};
 use pin_project_lite::pin_project;
+use tracing::Span;
 
 use super::{core::Core, ear::Ear, protocol::Protocol, until::Until, watched::Watched};
 use crate::{
     config::Config,
-    error::{Error, Stage},
+    error::{Error, HeartbeatError, Stage},
     handle::Handle,
     inline::Inline,
     link::InFlight,
@@ -144,6 +145,44 @@ where
     /// Returns a reference to the inner transport, `None` once the heartbeat has ended the connection.
     pub fn get_ref(&self) -> Option<&T> {
         self.inner.as_ref()
+    }
+
+    /// Why the connection is of no more use, also to those who have something of it left to read.
+    pub(super) fn verdict(&self) -> Option<HeartbeatError> {
+        self.core.final_verdict()
+    }
+
+    /// Why nothing more can be written.
+    pub(super) fn unwritable(&self) -> Option<HeartbeatError> {
+        self.core.watched.verdict(Stage::NotSent)
+    }
+
+    pub(super) fn is_data(&self, message: &P::Message) -> bool {
+        self.core.is_data(message)
+    }
+
+    /// Whether the peer's end is the end of both sides.
+    pub(super) fn has_close_handshake(&self) -> bool {
+        self.core.has_close_handshake()
+    }
+
+    pub(super) fn span(&self) -> Span {
+        self.core.watched.link().span()
+    }
+
+    /// Says whether a peer is taken to live because it left much unread. Default: it is.
+    pub(super) fn spare_unread(self: Pin<&mut Self>, spares: bool) {
+        self.project().core.spares_unread = spares;
+    }
+
+    /// Polls for a reader that takes nothing for now: the heartbeats do their work, and up to 16 messages
+    /// are kept for it.
+    pub(super) fn poll_ahead<E>(self: Pin<&mut Self>, cx: &mut Context<'_>)
+    where
+        T: Stream<Item = Result<P::Message, E>> + Sink<P::Message, Error: Display>,
+        E: Display,
+    {
+        self.polling(|core, inner| core.poll_ahead(inner, cx), |_| ());
     }
 
     /// Drops the transport once the heartbeat has ended the connection.

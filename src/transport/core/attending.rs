@@ -45,6 +45,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             && until.poll(&mut cx).is_ready()
         {
             self.until = None;
+            self.is_cancelled = true;
             self.watched.end(Failure::Closed);
         }
         if self.watched.link().ended().is_some() {

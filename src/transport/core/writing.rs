@@ -93,7 +93,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             (Some(ping), Closing::None) if self.settings.pings => self.outbox.put_ping(nonce, ping),
             // Pings wait, and for `ready_timeout` only: so does closing.
             (_, Closing::Begun) => {}
-            (Some(_), Closing::Done) if self.settings.pings && !self.owes_end() => {
+            (Some(_), Closing::Done) if self.settings.pings && !self.has_close_handshake() => {
                 let refusal = PingError::unsupported("connection was closed for writing");
                 self.inline.slot().refuse(refusal);
                 self.watched.wake_driver();
@@ -112,13 +112,9 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         if self.outbox.take_unflushed_ping() && self.inline.slot().send() {
             self.watched.wake_driver();
         }
-        if self.owes_end() {
+        if self.has_close_handshake() {
             self.watched.link().want_ping();
         }
-    }
-
-    fn owes_end(&self) -> bool {
-        self.protocol.has_close_handshake()
     }
 
     /// Says goodbye, as far as that goes at once.

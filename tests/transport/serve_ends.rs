@@ -1,0 +1,184 @@
+//! How serving a connection ends, and what is left of it.
+
+use std::sync::Arc;
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    runtime::Handle as Runtime,
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
+use tower::{BoxError, Service, service_fn};
+use tower_heartbeat::{
+    Failure, HeartbeatError, PingWhen,
+    transport::{HeartbeatStream, Lines, Serve, ServeError},
+};
+
+use crate::{
+    serve::{End, failure, line, raw, server, slow_echo, start, tell},
+    support::{config, lines, millis, settings},
+};
+
+#[tokio::test(start_paused = true)]
+async fn answers_in_flight_are_written_after_the_peer_has_closed_its_side() {
+    for by_one in [false, true] {
+        let (near, mut far) = raw();
+        let limit = if by_one { 1 } else { 100 };
+        let serve = Serve::new(near, slow_echo()).max_concurrent_requests(limit);
+        let serving = start(serve.expect("legal"));
+        far.write_all(b"2000 a\n1000 b\n500 c")
+            .await
+            .expect("taken");
+        far.shutdown().await.expect("it closes");
+        let mut read = String::new();
+        far.read_to_string(&mut read).await.expect("text");
+        assert_eq!(read, "a\nb\nc\n");
+        serving.await.expect("no panic").expect("the peer closed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_verdict_requests_in_flight_are_dropped_and_the_socket_closed_at_once() {
+    let config = settings()
+        .quiet_timeout(millis(2_000))
+        .ping_when(PingWhen::NotBusy)
+        .build()
+        .expect("legal");
+    let (near, mut far) = server(config);
+    let handle = near.handle();
+    let (service, held) = holding();
+    let serving = start(Serve::new(near, service));
+    let began = Instant::now();
+    tell(&mut far, ["a", "b"]).await;
+    sleep(millis(10)).await;
+    assert_eq!(Arc::strong_count(&held), 4);
+    let error = serving.await.expect("no panic").expect_err("it is quiet");
+    assert_eq!(failure(&error), Failure::ReadTimeout);
+    assert!(began.elapsed() >= millis(2_000) && began.elapsed() <= millis(2_100));
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(handle.failure(), Some(Failure::ReadTimeout));
+    assert!(far.next().await.is_none());
+
+    let error = BoxError::from(error);
+    assert!(HeartbeatError::find(&*error).is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancelling_ends_it_at_once_also_when_the_peer_has_closed_its_side() {
+    for closes in [false, true] {
+        let (near, mut far) = raw();
+        let (cancel, cancelled) = oneshot::channel::<()>();
+        let near = near.until(async { drop(cancelled.await) });
+        let (service, held) = holding();
+        let serving = start(Serve::new(near, service));
+        far.write_all(b"a\n").await.expect("it is taken");
+        if closes {
+            far.shutdown().await.expect("it closes");
+        }
+        sleep(millis(100)).await;
+        assert!(!serving.is_finished());
+        let began = Instant::now();
+        drop(cancel);
+        let error = serving.await.expect("no panic").expect_err("cancelled");
+        assert_eq!(failure(&error), Failure::Closed, "{closes}");
+        assert_eq!(began.elapsed(), millis(0));
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handle_closes_it_at_once() {
+    let (near, mut far) = server(config());
+    let handle = near.handle();
+    let serving = start(Serve::new(near, slow_echo()));
+    tell(&mut far, ["1000 a"]).await;
+    sleep(millis(100)).await;
+    handle.close();
+    let error = serving.await.expect("no panic").expect_err("closed");
+    assert_eq!(failure(&error), Failure::Closed);
+    assert!(far.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drop_leaves_no_task_no_timer_and_no_request() {
+    let before = Runtime::current().metrics().num_alive_tasks();
+    let (near, mut far) = server(config());
+    let handle = near.handle();
+    let (service, held) = holding();
+    let serve = Serve::new(near, service);
+    tell(&mut far, ["a", "b"]).await;
+    timeout(millis(100), serve).await.expect_err("it serves");
+    assert_eq!(Runtime::current().metrics().num_alive_tasks(), before);
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert_eq!(handle.failure(), Some(Failure::Closed));
+    assert!(far.next().await.is_none());
+    let began = Instant::now();
+    sleep(millis(60_000)).await;
+    assert_eq!(began.elapsed(), millis(60_000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_services_error_is_the_end() {
+    let (near, mut far) = server(config());
+    let serving = start(Serve::new(near, slow_echo()));
+    tell(&mut far, ["100 a", "nonsense", "200 b"]).await;
+    // The first is awaited: the error comes in its place.
+    assert_eq!(line(&mut far).await, "a");
+    let end: End = serving.await.expect("no panic");
+    let ServeError::Service(error) = end.expect_err("it fails") else {
+        panic!("another error")
+    };
+    assert_eq!(error.to_string(), "no time");
+    assert!(far.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_transports_error_is_the_end() {
+    let (near, mut far) = raw();
+    let (service, held) = holding();
+    let serving = start(Serve::new(near, service));
+    far.write_all(b"a\n").await.expect("it is taken");
+    far.write_all(&[b'x'; 100]).await.expect("it is taken");
+    let end = serving.await.expect("no panic");
+    assert!(matches!(end, Err(ServeError::Read(_))), "{end:?}");
+    assert_eq!(Arc::strong_count(&held), 1);
+
+    // The far end is gone when the answer is there.
+    let (near, mut far) = duplex(16);
+    let near = HeartbeatStream::new(lines(near), Lines::new(), config()).only_answer();
+    let serving = start(Serve::new(near, slow_echo()));
+    far.write_all(b"100 an answer\n")
+        .await
+        .expect("it is taken");
+    drop(far);
+    let end = serving.await.expect("no panic");
+    assert!(matches!(end, Err(ServeError::Write(_))), "{end:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pong_that_the_peers_end_has_overtaken_is_no_error() {
+    let (near, mut far) = server(config());
+    let serving = start(Serve::new(near, slow_echo()));
+    far.send("ping").await.expect("it is taken");
+    drop(far);
+    serving.await.expect("no panic").expect("the peer closed");
+}
+
+/// Never answers, and the `Arc` that each request, and the service, holds.
+fn holding() -> (
+    impl Service<String, Response = String, Error = BoxError, Future: Send> + Send,
+    Arc<()>,
+) {
+    let held = Arc::new(());
+    let kept = Arc::clone(&held);
+    let service = service_fn(move |_: String| {
+        let kept = Arc::clone(&kept);
+        async move {
+            std::future::pending::<()>().await;
+            drop(kept);
+            Ok(String::new())
+        }
+    });
+    (service, held)
+}
