@@ -24,6 +24,9 @@ mod serve;
 mod serve_ends;
 #[path = "transport/serve_house.rs"]
 mod serve_house;
+#[cfg(feature = "websocket")]
+#[path = "transport/serve_websocket.rs"]
+mod serve_websocket;
 #[path = "transport/strict.rs"]
 mod strict;
 #[path = "transport/support.rs"]

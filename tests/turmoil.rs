@@ -18,6 +18,9 @@ mod faults;
 mod http1_client;
 #[path = "turmoil/limits.rs"]
 mod limits;
+#[cfg(feature = "websocket")]
+#[path = "turmoil/messages.rs"]
+mod messages;
 #[cfg(feature = "h2-io")]
 #[path = "turmoil/pings.rs"]
 mod pings;
@@ -26,3 +29,6 @@ mod server;
 #[expect(dead_code, reason = "the HTTP/2 tests use the rest")]
 #[path = "hyper/support/mod.rs"]
 mod support;
+#[cfg(feature = "websocket")]
+#[path = "turmoil/wire.rs"]
+mod wire;

@@ -58,7 +58,7 @@ pub(crate) const TO_THE_CLIENT: Fault = Fault::NothingGets {
     to: CLIENT,
     from: HOST,
 };
-const CLIENT: &str = "client";
+pub(crate) const CLIENT: &str = "client";
 
 /// What happened, and when.
 pub(crate) type Log = Vec<(Duration, String)>;
@@ -83,7 +83,7 @@ where
     if let Err(error) = simulation.run() {
         panic!("{stack:?}, {seed}, after {teller:?}: {error}");
     }
-    std::mem::take(&mut *teller.0.lock().expect("no panic"))
+    teller.take()
 }
 
 #[derive(Clone, Debug, Default)]
@@ -93,6 +93,10 @@ impl Teller {
     pub(crate) fn tell(&self, what: String) {
         let entry = (turmoil::elapsed(), what);
         self.0.lock().expect("no panic").push(entry);
+    }
+
+    pub(crate) fn take(&self) -> Log {
+        std::mem::take(&mut *self.0.lock().expect("no panic"))
     }
 }
 

@@ -1,0 +1,102 @@
+//! The server's half over WebSocket.
+
+use std::{convert::Infallible, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use tokio::{
+    io::{DuplexStream, duplex},
+    time::{Instant, sleep, timeout},
+};
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        self, Message,
+        protocol::{Role, frame::coding::CloseCode},
+    },
+};
+use tower::service_fn;
+use tower_heartbeat::{
+    Failure,
+    transport::{HeartbeatStream, Serve, ServeError, WebSocket},
+};
+
+use crate::{
+    serve::{failure, start},
+    support::{config, millis},
+};
+
+type Far = WebSocketStream<DuplexStream>;
+type End = Result<(), ServeError<tungstenite::Error, tungstenite::Error, Infallible>>;
+
+/// A server that echoes text, after so many milliseconds as it says.
+async fn server(shows_heartbeats: bool) -> (impl Future<Output = End> + Send, Far) {
+    let (near, far) = duplex(4_096);
+    let near = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
+    let mut near = HeartbeatStream::new(near, WebSocket::new(), config()).only_answer();
+    if shows_heartbeats {
+        near = near.show_heartbeats();
+    }
+    let echo = service_fn(|message: Message| async move {
+        let wait = message.to_text().expect("nothing but text comes here");
+        sleep(millis(wait.parse().expect("a time"))).await;
+        Ok::<_, Infallible>(message)
+    });
+    let far = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
+    (Serve::new(near, echo), far)
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_are_answered_beside_a_slow_handler_and_only_messages_reach_it() {
+    for shows_heartbeats in [false, true] {
+        let (serve, mut far) = server(shows_heartbeats).await;
+        let serving = start(serve);
+        far.send(Message::text("2000")).await.expect("taken");
+        for payload in [b"a".as_slice(), b"b", b"c", b"d"] {
+            sleep(millis(400)).await;
+            let began = Instant::now();
+            let ping = Message::Ping(payload.to_vec().into());
+            far.send(ping).await.expect("it is taken");
+            let pong = far.next().await.expect("a frame").expect("a frame");
+            assert_eq!(pong, Message::Pong(payload.to_vec().into()));
+            assert_eq!(began.elapsed(), Duration::ZERO);
+        }
+        let answer = far.next().await.expect("a frame").expect("a frame");
+        assert_eq!(answer, Message::text("2000"));
+        far.close(None).await.expect("it is taken");
+        let close = far.next().await.expect("a frame").expect("a frame");
+        assert!(close.is_close());
+        serving.await.expect("no panic").expect("the peer closed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_peers_close_frame_no_answer_can_be_written_and_nobody_waits_for_one() {
+    let (serve, mut far) = server(false).await;
+    let serving = start(serve);
+    far.send(Message::text("60000")).await.expect("taken");
+    sleep(millis(100)).await;
+    let began = Instant::now();
+    far.close(None).await.expect("it is taken");
+    let close = far.next().await.expect("a frame").expect("a frame");
+    assert!(close.is_close());
+    serving.await.expect("no panic").expect("the peer closed");
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_left_with_a_close_frame() {
+    let (serve, mut far) = server(false).await;
+    let serving = start(serve);
+    far.send(Message::text("60000")).await.expect("taken");
+    let end = timeout(config().worst_case_detection(), serving).await;
+    let end = end.expect("in time").expect("no panic");
+    assert_eq!(
+        failure(&end.expect_err("it is silent")),
+        Failure::PongTimeout
+    );
+    let close = far.next().await.expect("a frame").expect("a frame");
+    let Message::Close(Some(frame)) = close else {
+        panic!("{close:?}")
+    };
+    assert_eq!(frame.code, CloseCode::Error);
+}
