@@ -4,13 +4,14 @@
 
 use std::{process::exit, time::Duration};
 
-use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::AsyncReadExt,
     net::{TcpListener, TcpStream},
 };
 use tokio_util::codec::{Framed, LinesCodec};
-use tower_heartbeat::{BoxError, Config, transport::HeartbeatStream, transport::Lines};
+use tower::service_fn;
+use tower_heartbeat::transport::{HeartbeatStream, Lines, Serve};
+use tower_heartbeat::{BoxError, Config};
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
@@ -31,12 +32,10 @@ async fn main() -> Result<(), BoxError> {
 }
 
 async fn serve(socket: TcpStream) -> Result<(), BoxError> {
+    let shout = service_fn(|line: String| async move { Ok::<_, BoxError>(line.to_uppercase()) });
     let lines = Framed::new(socket, LinesCodec::new_with_max_length(1_024));
     // The clients ping; this side waits for that, or for anything else.
     let config = Config::detect_within(Duration::from_secs(60))?;
-    let mut client = HeartbeatStream::new(lines, Lines::new(), config).only_answer();
-    while let Some(line) = client.next().await {
-        client.send(line?.to_uppercase()).await?;
-    }
-    Ok(())
+    let client = HeartbeatStream::new(lines, Lines::new(), config).only_answer();
+    Ok(Serve::new(client, shout).await?)
 }

@@ -63,14 +63,15 @@
 //! | `verify_after_idle` | before a new call, after that much quiet | likewise |
 //! | `suspect_after` | holds new calls back; those in flight go on | likewise |
 //! | `h2_io`: pings, `idle_timeout`, `quiet_timeout` | while a stream is open, as above; also beside slow ones | as above |
-//! | `transport`: pings, `idle_timeout`, `quiet_timeout` | while a `busy` guard is held, as above | as above; each user message, either way, restarts `idle_timeout` |
+//! | `transport`: pings, `idle_timeout`, `quiet_timeout` | while a `busy` guard is held (`Serve` has one for each request), as above | as above; each user message, either way, restarts `idle_timeout` |
 //! | `io`: `read_timeout`, `write_timeout`, `idle_timeout` | while a read or a write waits, by bytes | likewise: bytes know no requests |
 //!
 //! # Features
 //!
 //! None is on by default, and each only adds.
 //!
-//! - `http`: response bodies as part of their request, and an HTTP request as a ping (the `http` module).
+//! - `http`: response bodies as part of their request, and an HTTP request as a ping (the `http` module); a path that
+//!   answers pings (the [`pong`] module).
 //! - `hyper`: hyper's HTTP/1 and HTTP/2 client connections as tower services, their life cycle, and
 //!   a `MakeService` of connections (the `hyper::http1` and `hyper::http2` modules).
 //! - `io`: limits on the bytes of a connection, as a layer around a connector of tokio's IO, or of
@@ -79,7 +80,7 @@
 //! - `h2-io`: PINGs on the HTTP/2 connections that a client makes by itself, as a layer around its connector (the
 //!   `h2_io` module); implies `http`.
 //! - `tonic`: a gRPC health check as a ping, and the heartbeat's errors typed in a `tonic::Status` (the
-//!   `tonic` module).
+//!   `tonic` module); a health check that is answered in front of a server (the [`pong`] module).
 //! - `tonic-channel`: a `MakeService` of tonic's own channels (`tonic::ConnectChannel`); implies `tonic`
 //!   and `hyper`.
 //! - `retry`: a policy for `tower::retry` that tells a safe retry from an unsafe one (the `retry` module).
@@ -87,7 +88,7 @@
 //!   reached again, and `tower::load::Load` (the `balance` module).
 //! - `metrics`: figures of all connections for the recorder of the `metrics` facade (the `metrics` module).
 //! - `transport`: pings on message transports, any `Stream` + `Sink`, with lines, one-way beats or a protocol of
-//!   one's own (the `transport` module).
+//!   one's own, and such a transport as the server of a service (the `transport` module).
 //! - `websocket`: the same with WebSocket's control frames (`transport::WebSocket`); implies `transport`.
 //!
 //! # Tracing
@@ -104,6 +105,7 @@
 //! | `peer complains about pings`: the next connection is pinged less often | warn | `interval` |
 //! | `connection is dead` | warn | `failure`, `waited`, `missed`, `quiet_for`, `smoothed_rtt`, `source` |
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
+//! | `answer has no request`: `transport::Serve` drops one to a message without an id | debug | |
 //! | `hook panicked` | error | `message` |
 //! | `waker panicked` | error | |
 //! | `next connection waits` (in the caller's span, target `tower_heartbeat::reconnect`) | debug | `failures`, `delay` |

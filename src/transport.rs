@@ -58,6 +58,12 @@
 //!
 //! Both sides may ping. A ping is a sign of life as well, so of two that ping at equal intervals mostly one does.
 //!
+//! # The server's half
+//!
+//! [`Serve`] makes the messages of a connection the requests of a service. Pings are answered beside it, and each
+//! request is in flight until its answer is flushed. Pings that are requests are
+//! [`PongLayer`](crate::pong::PongLayer)'s, around the service.
+//!
 //! # After `close`
 //!
 //! Once this side was closed no ping can be sent. Over WebSocket the peer owes a close frame, and is judged by whatever it

@@ -9,6 +9,8 @@ use tokio::{
     sync::oneshot,
     time::{Instant, sleep, timeout},
 };
+#[cfg(feature = "io")]
+use tokio_util::codec::{Framed, LinesCodec, LinesCodecError};
 use tower::{BoxError, Service, service_fn};
 use tower_heartbeat::{
     Failure, HeartbeatError, PingWhen,
@@ -154,6 +156,32 @@ async fn the_transports_error_is_the_end() {
     drop(far);
     let end = serving.await.expect("no panic");
     assert!(matches!(end, Err(ServeError::Write(_))), "{end:?}");
+}
+
+#[cfg(feature = "io")]
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_closed_its_side_and_takes_nothing_is_bounded_by_a_write_timeout_at_the_io() {
+    use tower_heartbeat::io::{LimitedIo, Limits};
+
+    let limits = Limits::builder().write_timeout(millis(2_000)).build();
+    let (near, mut far) = duplex(16);
+    let near = LimitedIo::new(near, limits.expect("legal"));
+    let lines = Framed::new(near, LinesCodec::new());
+    let near = HeartbeatStream::new(lines, Lines::new(), config()).only_answer();
+    let serving = start(Serve::new(near, slow_echo()));
+    far.write_all(b"0 a long answer\n").await.expect("taken");
+    far.write_all(b"0 another long answer\n")
+        .await
+        .expect("taken");
+    far.shutdown().await.expect("it closes");
+    let began = Instant::now();
+    let end = timeout(millis(60_000), serving).await.expect("in time");
+    let Err(ServeError::Write(LinesCodecError::Io(error))) = end.expect("no panic") else {
+        panic!("another end")
+    };
+    let found = HeartbeatError::find(&error).expect("the limit's");
+    assert_eq!(found.failure(), Failure::WriteTimeout);
+    assert!(began.elapsed() <= millis(2_200), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

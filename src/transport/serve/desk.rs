@@ -224,7 +224,7 @@ impl<M, S: Service<M>> Desk<M, S> {
                 (Some(_), None) => {
                     connection
                         .span()
-                        .in_scope(|| tracing::debug!("answer to a request without an id"));
+                        .in_scope(|| tracing::debug!("answer has no request"));
                     continue;
                 }
             }
