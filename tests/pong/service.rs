@@ -14,14 +14,17 @@ fn pongs(request: &Request) -> Option<&'static str> {
     (*request == "PING").then_some("PONG")
 }
 
-fn mock() -> (
-    Pong<Mock<Request, Request>, fn(&Request) -> Option<Request>>,
-    task::Spawn<Handle<Request, Request>>,
-) {
+type Pongs = fn(&Request) -> Option<Request>;
+
+type Far = task::Spawn<Handle<Request, Request>>;
+
+fn mock() -> (Pong<Mock<Request, Request>, Pongs>, Far) {
     let (inner, mut handle) = pair();
     handle.allow(0);
-    let layer: PongLayer<fn(&Request) -> Option<Request>> = PongLayer::new(pongs);
-    (layer.layer(inner), task::spawn(handle))
+    (
+        PongLayer::<Pongs>::new(pongs).layer(inner),
+        task::spawn(handle),
+    )
 }
 
 fn assert_always_ready<S: Service<Request>>(service: &mut S) {

@@ -193,6 +193,21 @@ async fn a_pong_that_the_peers_end_has_overtaken_is_no_error() {
     serving.await.expect("no panic").expect("the peer closed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn nobody_works_on_for_a_peer_that_is_gone_for_sure() {
+    let (near, mut far) = server(config());
+    let (service, held) = holding();
+    let serving = start(Serve::new(near, service));
+    // The pong cannot be written, and there is an end to read.
+    tell(&mut far, ["a", "ping"]).await;
+    drop(far);
+    let began = Instant::now();
+    let error = serving.await.expect("no panic").expect_err("it is gone");
+    assert_eq!(failure(&error), Failure::Transport);
+    assert_eq!(began.elapsed(), millis(0));
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
 /// Never answers, and the `Arc` that each request, and the service, holds.
 fn holding() -> (
     impl Service<String, Response = String, Error = BoxError, Future: Send> + Send,
