@@ -44,6 +44,11 @@ where
     spawn(serve)
 }
 
+pub(crate) async fn ended<T>(serving: JoinHandle<T>) -> T {
+    let end = timeout(millis(600_000), serving).await;
+    end.expect("in time").expect("no panic")
+}
+
 pub(crate) async fn tell<const N: usize>(far: &mut Codec, told: [&str; N]) {
     for line in told {
         far.feed(line).await.expect("it is taken");
@@ -78,7 +83,7 @@ async fn pings_are_answered_at_once_beside_a_slow_handler() {
     }
     assert_eq!(line(&mut far).await, "slow");
     drop(far);
-    serving.await.expect("no panic").expect("the peer closed");
+    ended(serving).await.expect("the peer closed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -119,7 +124,7 @@ async fn by_id_answers_come_as_they_finish_and_what_has_no_id_has_no_answer() {
     let read = lines_of::<3>(&mut far).await;
     assert_eq!(read, ["8: after 100", "9: after 200", "7: after 300"]);
     drop(far);
-    serving.await.expect("no panic").expect("the peer closed");
+    ended(serving).await.expect("the peer closed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +137,7 @@ async fn a_service_may_have_no_answer_to_some() {
     tell(&mut far, ["one?", "news", "two?"]).await;
     assert_eq!(lines_of::<2>(&mut far).await, ["one", "two"]);
     drop(far);
-    serving.await.expect("no panic").expect("the peer closed");
+    ended(serving).await.expect("the peer closed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +180,7 @@ async fn a_request_is_in_flight_until_its_answer_is_flushed() {
     assert_eq!(line(&mut far).await, "the answer is long");
     sleep(millis(100)).await;
     assert_eq!(handle.in_flight(), 0);
-    let error = serving.await.expect("no panic").expect_err("idle");
+    let error = ended(serving).await.expect_err("idle");
     assert_eq!(failure(&error), Failure::IdleTimeout);
     drop::<Handle>(handle);
 }

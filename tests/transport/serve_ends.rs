@@ -18,7 +18,7 @@ use tower_heartbeat::{
 };
 
 use crate::{
-    serve::{End, failure, line, raw, server, slow_echo, start, tell},
+    serve::{End, ended, failure, line, raw, server, slow_echo, start, tell},
     support::{config, lines, millis, settings},
 };
 
@@ -36,7 +36,7 @@ async fn answers_in_flight_are_written_after_the_peer_has_closed_its_side() {
         let mut read = String::new();
         far.read_to_string(&mut read).await.expect("text");
         assert_eq!(read, "a\nb\nc\n");
-        serving.await.expect("no panic").expect("the peer closed");
+        ended(serving).await.expect("the peer closed");
     }
 }
 
@@ -55,7 +55,7 @@ async fn at_a_verdict_requests_in_flight_are_dropped_and_the_socket_closed_at_on
     tell(&mut far, ["a", "b"]).await;
     sleep(millis(10)).await;
     assert_eq!(Arc::strong_count(&held), 4);
-    let error = serving.await.expect("no panic").expect_err("it is quiet");
+    let error = ended(serving).await.expect_err("it is quiet");
     assert_eq!(failure(&error), Failure::ReadTimeout);
     assert!(began.elapsed() >= millis(2_000) && began.elapsed() <= millis(2_100));
     assert_eq!(Arc::strong_count(&held), 1);
@@ -82,7 +82,7 @@ async fn cancelling_ends_it_at_once_also_when_the_peer_has_closed_its_side() {
         assert!(!serving.is_finished());
         let began = Instant::now();
         drop(cancel);
-        let error = serving.await.expect("no panic").expect_err("cancelled");
+        let error = ended(serving).await.expect_err("cancelled");
         assert_eq!(failure(&error), Failure::Closed, "{closes}");
         assert_eq!(began.elapsed(), millis(0));
         assert_eq!(Arc::strong_count(&held), 1);
@@ -97,9 +97,25 @@ async fn a_handle_closes_it_at_once() {
     tell(&mut far, ["1000 a"]).await;
     sleep(millis(100)).await;
     handle.close();
-    let error = serving.await.expect("no panic").expect_err("closed");
+    let error = ended(serving).await.expect_err("closed");
     assert_eq!(failure(&error), Failure::Closed);
     assert!(far.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_read_before_the_verdict_and_not_begun_is_not_begun_after_it() {
+    let (near, mut far) = server(config());
+    let handle = near.handle();
+    let (mock, mut service) = tower_test::mock::pair::<String, String>();
+    service.allow(0);
+    let serving = start(Serve::new(near, mock));
+    tell(&mut far, ["a", "b"]).await;
+    sleep(millis(100)).await;
+    service.allow(2);
+    handle.close();
+    let error = ended(serving).await.expect_err("closed");
+    assert_eq!(failure(&error), Failure::Closed);
+    assert!(service.next_request().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
@@ -127,7 +143,7 @@ async fn the_services_error_is_the_end() {
     tell(&mut far, ["100 a", "nonsense", "200 b"]).await;
     // The first is awaited: the error comes in its place.
     assert_eq!(line(&mut far).await, "a");
-    let end: End = serving.await.expect("no panic");
+    let end: End = ended(serving).await;
     let ServeError::Service(error) = end.expect_err("it fails") else {
         panic!("another error")
     };
@@ -142,7 +158,7 @@ async fn the_transports_error_is_the_end() {
     let serving = start(Serve::new(near, service));
     far.write_all(b"a\n").await.expect("it is taken");
     far.write_all(&[b'x'; 100]).await.expect("it is taken");
-    let end = serving.await.expect("no panic");
+    let end = ended(serving).await;
     assert!(matches!(end, Err(ServeError::Read(_))), "{end:?}");
     assert_eq!(Arc::strong_count(&held), 1);
 
@@ -154,7 +170,7 @@ async fn the_transports_error_is_the_end() {
         .await
         .expect("it is taken");
     drop(far);
-    let end = serving.await.expect("no panic");
+    let end = ended(serving).await;
     assert!(matches!(end, Err(ServeError::Write(_))), "{end:?}");
 }
 
@@ -190,7 +206,7 @@ async fn a_pong_that_the_peers_end_has_overtaken_is_no_error() {
     let serving = start(Serve::new(near, slow_echo()));
     far.send("ping").await.expect("it is taken");
     drop(far);
-    serving.await.expect("no panic").expect("the peer closed");
+    ended(serving).await.expect("the peer closed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -202,7 +218,7 @@ async fn nobody_works_on_for_a_peer_that_is_gone_for_sure() {
     tell(&mut far, ["a", "ping"]).await;
     drop(far);
     let began = Instant::now();
-    let error = serving.await.expect("no panic").expect_err("it is gone");
+    let error = ended(serving).await.expect_err("it is gone");
     assert_eq!(failure(&error), Failure::Transport);
     assert_eq!(began.elapsed(), millis(0));
     assert_eq!(Arc::strong_count(&held), 1);

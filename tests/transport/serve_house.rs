@@ -19,7 +19,7 @@ use tower_heartbeat::{
 };
 
 use crate::{
-    serve::{failure, line, lines_of, server, slow_echo, start, tell},
+    serve::{ended, failure, line, lines_of, server, slow_echo, start, tell},
     support::{config, lines, millis, settings},
 };
 
@@ -119,13 +119,38 @@ async fn pings_are_answered_while_the_service_is_not_ready() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_takes_no_answers_is_asked_no_more_than_the_limit() {
+    let (near, mut far) = duplex(16);
+    let patient = settings().interval(millis(60_000)).build().expect("legal");
+    let near = HeartbeatStream::new(lines(near), Lines::new(), patient).only_answer();
+    let calls = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&calls);
+    let echo = service_fn(move |line: String| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        async move { Ok::<_, BoxError>(line) }
+    });
+    let serve = Serve::new(near, echo).max_concurrent_requests(2);
+    let _serving = start(serve.expect("legal"));
+    let request = [b"x".repeat(40), b"\n".to_vec()].concat();
+    for _ in 0..4 {
+        far.write_all(&request).await.expect("it is read");
+        sleep(millis(10)).await;
+    }
+    // The transport has room for the answers, but cannot get rid of them.
+    assert_eq!(calls.load(Ordering::Relaxed), 2);
+    let mut answers = vec![0; 4 * request.len()];
+    far.read_exact(&mut answers).await.expect("all of them");
+    assert_eq!(calls.load(Ordering::Relaxed), 4);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_closed_in_time_also_in_a_full_house() {
     let (near, mut far) = server(config());
     let serve = Serve::new(near, slow_echo()).max_concurrent_requests(1);
     let serving = start(serve.expect("legal"));
     let began = Instant::now();
     tell(&mut far, ["600000 a", "0 b"]).await;
-    let error = serving.await.expect("no panic").expect_err("it is silent");
+    let error = ended(serving).await.expect_err("it is silent");
     assert_eq!(failure(&error), Failure::PongTimeout);
     assert!(began.elapsed() <= config().worst_case_detection());
 }
@@ -147,9 +172,8 @@ async fn a_peer_that_takes_no_answers_is_not_spared_for_what_it_left_unread() {
         }
     };
     let began = Instant::now();
-    let end = timeout(millis(60_000), serving);
-    let (end, ()) = tokio::join!(end, writing);
-    let error = end.expect("in time").expect("no panic").expect_err("stuck");
+    let (end, _) = tokio::join!(ended(serving), timeout(millis(60_000), writing));
+    let error = end.expect_err("it is stuck");
     assert_eq!(failure(&error), Failure::PongTimeout);
     assert!(began.elapsed() <= config().worst_case_detection());
 }
@@ -174,7 +198,7 @@ async fn a_peer_that_sends_more_than_is_read_lives_as_long_as_it_takes_its_answe
     };
     let ((), read) = tokio::join!(send, read);
     assert_eq!(read, "x\n".repeat(60));
-    serving.await.expect("no panic").expect("the peer closed");
+    ended(serving).await.expect("the peer closed");
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,5 +221,5 @@ async fn a_flood_of_requests_that_are_done_at_once_leaves_room_for_others() {
     }
     writing.shutdown().await.expect("it closes");
     assert_eq!(reader.await.expect("no panic"), 200_000);
-    serving.await.expect("no panic").expect("the peer closed");
+    ended(serving).await.expect("the peer closed");
 }

@@ -21,7 +21,7 @@ use tower_heartbeat::{
 };
 
 use crate::{
-    serve::{failure, start},
+    serve::{ended, failure, start},
     support::{config, millis},
 };
 
@@ -65,7 +65,7 @@ async fn pings_are_answered_beside_a_slow_handler_and_only_messages_reach_it() {
         far.close(None).await.expect("it is taken");
         let close = far.next().await.expect("a frame").expect("a frame");
         assert!(close.is_close());
-        serving.await.expect("no panic").expect("the peer closed");
+        ended(serving).await.expect("the peer closed");
     }
 }
 
@@ -79,7 +79,7 @@ async fn after_the_peers_close_frame_no_answer_can_be_written_and_nobody_waits_f
     far.close(None).await.expect("it is taken");
     let close = far.next().await.expect("a frame").expect("a frame");
     assert!(close.is_close());
-    serving.await.expect("no panic").expect("the peer closed");
+    ended(serving).await.expect("the peer closed");
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 
