@@ -210,6 +210,20 @@ async fn a_pong_that_the_peers_end_has_overtaken_is_no_error() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_out_gets_out_before_this_side_closes() {
+    let (near, mut far) = duplex(4);
+    let near = HeartbeatStream::new(lines(near), Lines::new(), config()).only_answer();
+    let serving = start(Serve::new(near, slow_echo()));
+    far.write_all(b"ping\n").await.expect("it is read");
+    far.shutdown().await.expect("it closes");
+    sleep(millis(100)).await;
+    let mut read = String::new();
+    far.read_to_string(&mut read).await.expect("text");
+    assert_eq!(read, "pong\n");
+    ended(serving).await.expect("the peer closed");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nobody_works_on_for_a_peer_that_is_gone_for_sure() {
     let (near, mut far) = server(config());
     let (service, held) = holding();

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::SinkExt;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, duplex},
     time::{Instant, sleep, timeout},
@@ -213,13 +214,25 @@ async fn a_flood_of_requests_that_are_done_at_once_leaves_room_for_others() {
         reading.read_to_end(&mut read).await.expect("bytes");
         read.len()
     });
-    for _ in 0..100 {
-        writing
-            .write_all(&b"x\n".repeat(1_000))
-            .await
-            .expect("taken");
-    }
-    writing.shutdown().await.expect("it closes");
-    assert_eq!(reader.await.expect("no panic"), 200_000);
+    let writer = tokio::spawn(async move {
+        for _ in 0..100 {
+            let some = b"x\n".repeat(1_000);
+            writing.write_all(&some).await.expect("taken");
+        }
+        writing.shutdown().await.expect("it closes");
+    });
+    ended(writer).await;
+    assert_eq!(ended(reader).await, 200_000);
     ended(serving).await.expect("the peer closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_what_is_no_request_keeps_no_request_from_the_service() {
+    let (near, mut far) = server(config());
+    let _serving = start(Serve::new(near.show_heartbeats(), slow_echo()));
+    for _ in 0..200 {
+        far.feed("ping").await.expect("it is taken");
+    }
+    tell(&mut far, ["0 request"]).await;
+    while line(&mut far).await == "pong" {}
 }
