@@ -1,6 +1,6 @@
 //! How serving a connection ends, and what is left of it.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -207,6 +207,17 @@ async fn a_pong_that_the_peers_end_has_overtaken_is_no_error() {
     far.send("ping").await.expect("it is taken");
     drop(far);
     ended(serving).await.expect("the peer closed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_of_it_goes_with_the_result_though_the_future_is_kept() {
+    let (near, mut far) = server(config());
+    let (service, held) = holding();
+    let mut serve = pin!(Serve::new(near, service));
+    tell(&mut far, ["a"]).await;
+    serve.as_mut().await.expect_err("it is silent");
+    assert_eq!(Arc::strong_count(&held), 1);
+    assert!(far.next().await.is_none());
 }
 
 #[tokio::test(start_paused = true)]
