@@ -1,10 +1,5 @@
 //! Pings that are requests, answered without the service.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "tests wait, and look at the clock"
-)]
-
 #[cfg(all(feature = "tonic", feature = "hyper"))]
 #[path = "pong/grpc.rs"]
 mod grpc;

@@ -211,23 +211,6 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         }
     }
 
-    /// For a reader that takes nothing for now.
-    pub(super) fn poll_ahead<T>(&mut self, mut io: Pin<&mut T>, cx: &mut Context<'_>)
-    where
-        T: Transport<P::Message, ReadError = E>,
-        E: Display,
-    {
-        // Before the alarm is looked at: one that rings from here on wakes the lane.
-        self.inline.register(Lane::Read, cx.waker());
-        if self.watched.verdict(Stage::NotSent).is_none() {
-            self.read_ahead(io.as_mut());
-            if self.outbox.is_unflushed() {
-                self.pump(io.as_mut());
-            }
-        }
-        self.attend(io, Reads::Ahead);
-    }
-
     /// What the reader gets without the transport: what was read ahead, then the end.
     pub(super) fn next_without_io(&mut self) -> Option<Option<Result<P::Message, Error<E>>>> {
         if let Some(item) = self.ahead.pop_front() {

@@ -6,11 +6,7 @@ use futures_util::stream::unfold;
 use http::{HeaderMap, Method, Request, Response, Version, header::CONTENT_TYPE};
 use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::duplex,
-    sync::mpsc,
-    time::{sleep, timeout},
-};
+use tokio::{io::duplex, sync::mpsc, time::timeout};
 use tonic::{
     body::Body,
     transport::{Channel, Endpoint, Server},
@@ -108,8 +104,6 @@ async fn a_heartbeat_lives_on_the_answers_of_a_server_whose_service_is_never_rea
         .expect_err("it waits for the service");
     assert!(handle.pongs() >= 20);
     assert_eq!(handle.failure(), None);
-    sleep(Duration::from_secs(10)).await;
-    assert!(handle.is_alive());
 }
 
 #[tokio::test]

@@ -6,9 +6,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use super::{Closing, Core, Reading, Transport};
+use super::{Closing, Core, Reading, Transport, attending::Reads};
 use crate::{
-    error::Failure,
+    error::{Failure, Stage},
+    lanes::Lane,
     transport::{
         nonces::Answers,
         protocol::{Kind, Protocol},
@@ -50,6 +51,23 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// For a reader that takes nothing for now.
+    pub(in crate::transport) fn poll_ahead<T>(&mut self, mut io: Pin<&mut T>, cx: &mut Context<'_>)
+    where
+        T: Transport<P::Message, ReadError = E>,
+        E: Display,
+    {
+        // Before the alarm is looked at: one that rings from here on wakes the lane.
+        self.inline.register(Lane::Read, cx.waker());
+        if self.watched.verdict(Stage::NotSent).is_none() {
+            self.read_ahead(io.as_mut());
+            if self.outbox.is_unflushed() {
+                self.pump(io.as_mut());
+            }
+        }
+        self.attend(io, Reads::Ahead);
     }
 
     /// Reads for nobody, so that a pong is found, and keeps what else there is for the reader.
