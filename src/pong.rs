@@ -42,9 +42,9 @@ use tower_service::Service;
 
 pub use future::PongFuture;
 #[cfg(feature = "tonic")]
-pub use health::HealthPong;
+pub use health::GrpcPongs;
 #[cfg(feature = "http")]
-pub use path::PathPong;
+pub use path::PathPongs;
 
 /// Says which requests are pings, and answers them.
 ///

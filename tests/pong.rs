@@ -22,7 +22,7 @@ fn public_types_are_debug_send_sync_and_unpin() {
     fn is_debug<T: Debug>() {}
     is_debug::<PongFuture<Inner, ()>>();
     #[cfg(feature = "http")]
-    is::<tower_heartbeat::pong::PathPong>();
+    is::<tower_heartbeat::pong::PathPongs>();
     #[cfg(feature = "tonic")]
-    is::<tower_heartbeat::pong::HealthPong>();
+    is::<tower_heartbeat::pong::GrpcPongs>();
 }

@@ -24,6 +24,8 @@ mod serve;
 mod serve_ends;
 #[path = "transport/serve_house.rs"]
 mod serve_house;
+#[path = "transport/serve_transcripts.rs"]
+mod serve_transcripts;
 #[cfg(feature = "websocket")]
 #[path = "transport/serve_websocket.rs"]
 mod serve_websocket;

@@ -16,9 +16,9 @@ use super::{PongLayer, Pongs};
 /// Answers gRPC health checks. Made by [`PongLayer::grpc_health`].
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
-pub struct HealthPong;
+pub struct GrpcPongs;
 
-impl PongLayer<HealthPong> {
+impl PongLayer<GrpcPongs> {
     /// Answers `grpc.health.v1.Health/Check` with SERVING, whichever service is asked for. It takes no health service, and says that
     /// this process is reached; where services have statuses of their own, tonic-health tells them, and this layer would hide that.
     ///
@@ -44,11 +44,11 @@ impl PongLayer<HealthPong> {
     /// ```
     #[must_use]
     pub fn grpc_health() -> Self {
-        PongLayer::from_pongs(HealthPong)
+        PongLayer::from_pongs(GrpcPongs)
     }
 }
 
-impl<A> Pongs<Request<A>, Response<Body>> for HealthPong {
+impl<A> Pongs<Request<A>, Response<Body>> for GrpcPongs {
     fn pong(&self, request: &Request<A>) -> Option<Response<Body>> {
         let is_check = request.method() == Method::POST
             && request.version() == Version::HTTP_2

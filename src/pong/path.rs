@@ -7,12 +7,12 @@ use crate::config::{ConfigError, Setting};
 
 /// Answers `GET` and `HEAD` of one path. Made by [`PongLayer::path`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PathPong {
+pub struct PathPongs {
     path: String,
     status: StatusCode,
 }
 
-impl PongLayer<PathPong> {
+impl PongLayer<PathPongs> {
     /// Answers `GET` and `HEAD` requests for `path`, such as `/health`, with the status 200 and the default of the service's response
     /// body, which has to be an empty one: `Empty`, `Full`, and the bodies of axum and tonic are such. A query is
     /// ignored, the host too; other methods and other paths, one with a slash behind it included, go to the service.
@@ -49,7 +49,7 @@ impl PongLayer<PathPong> {
                 setting: Setting::PongPath,
             });
         }
-        Ok(PongLayer::from_pongs(PathPong {
+        Ok(PongLayer::from_pongs(PathPongs {
             path,
             status: StatusCode::OK,
         }))
@@ -58,14 +58,14 @@ impl PongLayer<PathPong> {
     /// Answers with the status 204, which says that there is no body. Default: 200, which all load balancers take.
     #[must_use]
     pub fn no_content(self) -> Self {
-        PongLayer::from_pongs(PathPong {
+        PongLayer::from_pongs(PathPongs {
             status: StatusCode::NO_CONTENT,
             ..(*self.pongs).clone()
         })
     }
 }
 
-impl<A, B> Pongs<Request<A>, Response<B>> for PathPong
+impl<A, B> Pongs<Request<A>, Response<B>> for PathPongs
 where
     B: Default,
 {

@@ -21,11 +21,11 @@ use tokio::{
 use tower::{ServiceBuilder, limit::ConcurrencyLimitLayer, service_fn};
 use tower_heartbeat::{
     ConfigError, Setting,
-    pong::{PathPong, PongLayer},
+    pong::{PathPongs, PongLayer},
 };
 
 /// Serves on loopback: with one permit, which a request for `/hang` keeps for ever, and says so.
-async fn serve(layer: PongLayer<PathPong>) -> (SocketAddr, UnboundedReceiver<()>) {
+async fn serve(layer: PongLayer<PathPongs>) -> (SocketAddr, UnboundedReceiver<()>) {
     let (hangs, hanging) = unbounded_channel();
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
     let address = listener.local_addr().expect("it is bound");

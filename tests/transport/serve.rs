@@ -98,7 +98,7 @@ async fn answers_come_in_the_order_of_the_requests_which_are_worked_on_at_the_sa
 }
 
 /// `"<id>: <text>"`
-struct Numbers;
+pub(crate) struct Numbers;
 
 impl Ids<String> for Numbers {
     fn id(&self, message: &String) -> Option<u64> {
