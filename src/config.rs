@@ -372,6 +372,8 @@ pub enum Setting {
     PongWord,
     /// `transport::WebSocket::close_code`
     CloseCode,
+    /// `PingPolicy::min_interval`
+    MinInterval,
 }
 
 impl fmt::Display for Setting {
@@ -403,6 +405,7 @@ impl fmt::Display for Setting {
             Setting::PingWord => "ping word",
             Setting::PongWord => "pong word",
             Setting::CloseCode => "close_code",
+            Setting::MinInterval => "min_interval",
         })
     }
 }

@@ -18,6 +18,8 @@ mod lanes;
 mod limits;
 #[path = "transport/pings.rs"]
 mod pings;
+#[path = "transport/policing.rs"]
+mod policing;
 #[path = "transport/strict.rs"]
 mod strict;
 #[path = "transport/support.rs"]
@@ -43,6 +45,7 @@ fn public_types_are_debug_send_sync_and_unpin() {
     is::<HeartbeatStream<Framed<DuplexStream, LinesCodec>, Lines>>();
     is::<Kind>();
     is::<Lines>();
+    is::<tower_heartbeat::PingPolicy>();
     #[cfg(feature = "websocket")]
     is::<tower_heartbeat::transport::WebSocket>();
 }
