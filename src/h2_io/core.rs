@@ -4,8 +4,9 @@
 //!
 //! The driver is polled here, by whichever lane comes by after its alarm rang; so are the writing of
 //! frames of this side's own (pings, and the GOAWAY that sends a peer off) and, where nobody reads, a
-//! reading ahead. Whatever of the IO is polled for these is polled with the alarm, which wakes both lanes: the one that asked may never come back. What a lane asks for itself
-//! is polled with that lane's own waker, unless a ping waits for the same.
+//! reading ahead. Whatever of the IO is polled for these is polled with the alarm, which wakes both lanes: the
+//! one that asked may never come back. What a lane asks for itself is polled with that lane's own waker, unless a
+//! ping waits for the same.
 //!
 //! # Writing
 //!
