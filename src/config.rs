@@ -376,6 +376,8 @@ pub enum Setting {
     MaxConcurrentRequests,
     /// `pong::PongLayer::path`
     PongPath,
+    /// `PingPolicy::min_interval`
+    MinInterval,
 }
 
 impl fmt::Display for Setting {
@@ -409,6 +411,7 @@ impl fmt::Display for Setting {
             Setting::CloseCode => "close_code",
             Setting::MaxConcurrentRequests => "max_concurrent_requests",
             Setting::PongPath => "pong path",
+            Setting::MinInterval => "min_interval",
         })
     }
 }

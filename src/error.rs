@@ -113,6 +113,9 @@ pub enum Failure {
     /// The peer ended the connection because it was pinged too often (HTTP/2: GOAWAY
     /// `ENHANCE_YOUR_CALM`, "too_many_pings"). [`source`](std::error::Error::source) has its word.
     TooManyPings,
+    /// The peer pinged more often than this side's `PingPolicy` permits, and was sent off. What it is told over HTTP/2,
+    /// it may know as [`TooManyPings`](Failure::TooManyPings).
+    PingFlood,
     /// The connection was closed on this side: by [`Handle::close`](crate::Handle::close), or
     /// because its last user was dropped.
     Closed,
@@ -137,6 +140,7 @@ impl fmt::Display for Failure {
             Failure::UnexpectedPong => "peer sent a pong that answers no ping",
             Failure::MonitorGone => "task that watches the connection is gone",
             Failure::TooManyPings => "peer was pinged too often",
+            Failure::PingFlood => "peer pinged too often",
             Failure::Closed => "connection was closed on this side",
             Failure::Unsupported => "peer cannot be pinged",
         })

@@ -58,12 +58,18 @@
 //! such peers choose `PingWhen::WhileBusy` and a long `interval`, or ask what they permit. A call that is open and silent
 //! does not appease them; one in flight at that time they may end themselves, with a status of their own.
 //!
+//! # Clients that ping too often
+//!
+//! A server counts the pings of its clients with [`PingIo::police_pings`]. One that exceeds the
+//! [`PingPolicy`](crate::PingPolicy) gets that very GOAWAY, and its connection ends with
+//! [`Failure::PingFlood`](crate::Failure::PingFlood).
+//!
 //! # What is not HTTP/2
 //!
 //! Bytes that are not HTTP/2's (an HTTP/1 client's, TLS below which the layer was put by mistake) pass as they are. The
 //! connection cannot be pinged then, says so in one event (`peer cannot be pinged`, source [`NotHttp2`]), and
 //! [`Handle::ping_now`](crate::Handle::ping_now) fails with [`Failure::Unsupported`](crate::Failure::Unsupported). As nobody knows what is in
-//! flight, it counts as in use: `idle_timeout` doesn't act, and `quiet_timeout`, if set, limits the time with nothing read.
+//! flight, it counts as in use: `idle_timeout` doesn't act, and `quiet_timeout`, if set, limits the time with nothing read. Nor are its pings counted.
 
 mod attribution;
 mod core;

@@ -64,6 +64,7 @@
 //! | `suspect_after` | holds new calls back; those in flight go on | likewise |
 //! | `h2_io`: pings, `idle_timeout`, `quiet_timeout` | while a stream is open, as above; also beside slow ones | as above |
 //! | `transport`: pings, `idle_timeout`, `quiet_timeout` | while a `busy` guard is held (`Serve` has one for each request), as above | as above; each user message, either way, restarts `idle_timeout` |
+//! | `PingPolicy::min_interval` | from one of the peer's pings to the next | two hours at least, unless `while_idle` |
 //! | `io`: `read_timeout`, `write_timeout`, `idle_timeout` | while a read or a write waits, by bytes | likewise: bytes know no requests |
 //!
 //! # Features
@@ -165,6 +166,8 @@ pub mod make;
 pub mod metrics;
 mod moment;
 pub mod ping;
+#[cfg(any(feature = "h2-io", feature = "transport"))]
+mod ping_policy;
 pub mod pong;
 pub mod ready_limit;
 pub mod reconnect;
@@ -191,6 +194,8 @@ pub use future::ResponseFuture;
 pub use handle::{Handle, State};
 pub use layer::HeartbeatLayer;
 pub use link::InFlight;
+#[cfg(any(feature = "h2-io", feature = "transport"))]
+pub use ping_policy::PingPolicy;
 pub use rtt::Rtt;
 pub use service::Heartbeat;
 pub use share::{Share, ShareFuture, ShareLayer};

@@ -127,6 +127,7 @@ fn name_of(failure: Failure) -> &'static str {
         Failure::UnexpectedPong => "unexpected_pong",
         Failure::MonitorGone => "monitor_gone",
         Failure::TooManyPings => "too_many_pings",
+        Failure::PingFlood => "ping_flood",
         Failure::Closed => "closed",
         Failure::Unsupported => "unsupported",
     }

@@ -55,6 +55,7 @@
 //!
 //! They are answered at once, by whichever half is polled. No flood makes anything grow: while the transport takes
 //! nothing, only the newest ping is answered, and after 128 heartbeats in one poll others get their turn.
+//! [`HeartbeatStream::police_pings`] sends a peer off that pings too often.
 //!
 //! Both sides may ping. A ping is a sign of life as well, so of two that ping at equal intervals mostly one does.
 //!

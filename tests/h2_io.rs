@@ -40,6 +40,13 @@ mod leaving;
 #[cfg(feature = "client-legacy")]
 #[path = "h2_io/legacy.rs"]
 mod legacy;
+#[path = "h2_io/policing.rs"]
+mod policing;
+#[cfg(feature = "hyper")]
+#[path = "h2_io/policing_hyper.rs"]
+mod policing_hyper;
+#[path = "h2_io/policing_sweep.rs"]
+mod policing_sweep;
 #[cfg(feature = "hyper")]
 #[path = "h2_io/server.rs"]
 mod server;

@@ -66,6 +66,28 @@ fn pings_are_pongs_and_open_misses_and_cancelled_ones_over_random_runs() {
     }
 }
 
+#[cfg(feature = "transport")]
+#[test]
+fn a_peer_that_was_sent_off_is_counted_as_such() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_util::codec::{Framed, LinesCodec};
+    use tower_heartbeat::transport::{HeartbeatStream, Lines};
+
+    recorded(|figures| async move {
+        let (near, far) = tokio::io::duplex(1_024);
+        let near = Framed::new(near, LinesCodec::new());
+        let near = HeartbeatStream::new(near, Lines::new(), Config::default());
+        let mut near = near.police_pings(tower_heartbeat::PingPolicy::default());
+        let mut far = Framed::new(far, LinesCodec::new());
+        for _ in 0..4 {
+            far.send("ping").await.unwrap();
+        }
+        near.next().await.unwrap().unwrap_err();
+        assert_eq!(figures.with(ENDS, "ping_flood"), 1);
+        assert_eq!(figures.of(ENDS), 1);
+    });
+}
+
 #[test]
 fn a_round_trip_is_in_seconds() {
     recorded(|figures| async move {

@@ -15,6 +15,9 @@ mod grpcio;
 #[cfg(feature = "h2-io")]
 #[path = "real_peers/grpcio_pings.rs"]
 mod grpcio_pings;
+#[cfg(feature = "h2-io")]
+#[path = "real_peers/grpcio_policed.rs"]
+mod grpcio_policed;
 #[expect(dead_code, reason = "the HTTP/1 tests use the rest")]
 #[path = "hyper_http1/client.rs"]
 mod http1_client;

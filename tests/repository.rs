@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 38] = [
+const ORDER: [&str; 39] = [
     "sync",
     "signals",
     "inbox",
@@ -15,6 +15,7 @@ const ORDER: [&str; 38] = [
     "error",
     "event",
     "config",
+    "ping_policy",
     "metrics",
     "liveness",
     "spawn",

@@ -18,6 +18,8 @@ mod lanes;
 mod limits;
 #[path = "transport/pings.rs"]
 mod pings;
+#[path = "transport/policing.rs"]
+mod policing;
 #[path = "transport/serve.rs"]
 mod serve;
 #[path = "transport/serve_ends.rs"]
@@ -61,6 +63,7 @@ fn public_types_are_debug_send_sync_and_unpin() {
     is::<Lines>();
     is::<Serve<Framed<DuplexStream, LinesCodec>, Lines, Echo>>();
     is::<ServeError<LinesCodecError, LinesCodecError, BoxError>>();
+    is::<tower_heartbeat::PingPolicy>();
     #[cfg(feature = "websocket")]
     is::<tower_heartbeat::transport::WebSocket>();
 }

@@ -3,9 +3,10 @@
 //! # Who polls what
 //!
 //! The driver is polled here, by whichever lane comes by after its alarm rang; so are the writing of
-//! a ping and, where nobody reads, a reading ahead. Whatever of the IO is polled for these is polled with the
-//! alarm, which wakes both lanes: the one that asked may never come back. What a lane asks for itself
-//! is polled with that lane's own waker, unless a ping waits for the same.
+//! frames of this side's own (pings, and the GOAWAY that sends a peer off) and, where nobody reads, a
+//! reading ahead. Whatever of the IO is polled for these is polled with the alarm, which wakes both lanes: the
+//! one that asked may never come back. What a lane asks for itself is polled with that lane's own waker, unless a
+//! ping waits for the same.
 //!
 //! # Writing
 //!
@@ -16,9 +17,14 @@
 //! | a ping is half written | waits | goes on, then is flushed |
 //!
 //! The second row is TLS writers' rule: a write that was begun has to be repeated as it was.
+//!
+//! A GOAWAY is written as a ping is, but it is the last: from its first byte on lanes wait, until it is flushed and both
+//! of them have the verdict.
 
+mod dismissal;
 mod half;
 mod intake;
+mod own_frames;
 
 use std::{
     fmt,
@@ -29,15 +35,23 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use self::half::{Half, first, write};
+use self::{
+    dismissal::Dismissal,
+    half::{Half, first, write},
+};
 use super::{
     Role,
-    inbound::{Inbound, Payloads},
+    inbound::{Inbound, PING_LENGTH, Payloads},
     outbound::Outbound,
     streams::Streams,
     watched::Watched,
 };
-use crate::{dice::roll, inline::Inline, lanes::Lane, ping::PingError};
+use crate::{
+    dice::roll,
+    inline::Inline,
+    lanes::Lane,
+    ping_policy::{PingPolicy, Police},
+};
 
 pub(super) struct Core {
     watched: Watched,
@@ -46,7 +60,9 @@ pub(super) struct Core {
     outbound: Outbound,
     inbound: Inbound,
     payloads: Payloads,
-    ping: Option<Half>,
+    ping: Option<Half<PING_LENGTH>>,
+    police: Option<Box<Police>>,
+    dismissal: Option<Box<Dismissal>>,
     /// What the IO left pending of a lane's write.
     owed: Option<Owed>,
     /// What was read ahead, and what didn't fit.
@@ -81,6 +97,8 @@ impl Core {
             outbound: Outbound::new(role),
             inbound: Inbound::new(role),
             ping: None,
+            police: None,
+            dismissal: None,
             owed: None,
             ahead: Vec::new(),
             read_error: None,
@@ -91,6 +109,11 @@ impl Core {
 
     pub(super) fn watched(&self) -> &Watched {
         &self.watched
+    }
+
+    pub(super) fn police(&mut self, policy: PingPolicy) {
+        let clock = self.watched.link().hub.clock();
+        self.police = Some(Box::new(Police::new(policy, clock)));
     }
 
     pub(super) fn poll_read<T>(
@@ -130,7 +153,7 @@ impl Core {
         let cut = match self.owed {
             Some(Owed::Whole) => None,
             Some(Owed::Cut { at }) => Some(at),
-            None if self.inline.slot().is_due() => self.outbound.next_gap(slices),
+            None if self.wants_gap() => self.outbound.next_gap(slices),
             None => None,
         };
         let (written, owed) = self.as_writer(cx, |cx| match cut {
@@ -146,7 +169,12 @@ impl Core {
                     self.turn_foreign();
                 }
                 self.watched.follow(&self.streams);
-                if self.inline.slot().is_due() {
+                if let Some(police) = &mut self.police
+                    && self.outbound.take_answered()
+                {
+                    police.on_sent();
+                }
+                if self.wants_gap() {
                     self.pump(io);
                     self.attend(io, Lane::Write);
                 }
@@ -188,7 +216,13 @@ impl Core {
         if self.verdict().is_some() {
             return Poll::Ready(Ok(()));
         }
-        ready!(self.poll_gap(io, cx))?;
+        let gap = ready!(self.poll_gap(io, cx));
+        if self.has_sent_off() {
+            // What it was to be told is out, or no gap comes any more.
+            self.end_dismissal();
+            return Poll::Ready(Ok(()));
+        }
+        gap?;
         self.shutdown = Shutdown::Begun;
         match self.as_writer(cx, |cx| Pin::new(&mut *io).poll_shutdown(cx)) {
             Poll::Ready(result) => {
@@ -215,10 +249,14 @@ impl Core {
 
     #[inline]
     fn verdict(&mut self) -> Option<io::Error> {
+        // The peer is told first.
+        if self.dismissal.is_some() {
+            return None;
+        }
         self.watched.verdict(!self.ahead.is_empty())
     }
 
-    /// Waits until no ping is half written.
+    /// Waits until no frame of this side's own is half written.
     fn poll_gap<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
     where
         T: AsyncRead + AsyncWrite + Unpin,
@@ -227,14 +265,20 @@ impl Core {
             return Poll::Ready(Err(error));
         }
         self.attend(io, Lane::Write);
-        if self.ping.as_ref().is_some_and(Half::owns_the_io) {
+        if self.is_io_taken() {
             self.pump(io);
         }
         if let Some(error) = self.write_error.take() {
             return Poll::Ready(Err(error));
         }
-        if self.ping.as_ref().is_some_and(Half::owns_the_io) {
+        if self.is_io_taken() {
             return self.park(io, Lane::Write, cx);
+        }
+        // Nothing may follow a GOAWAY that went out just now.
+        if self.police.is_some()
+            && let Some(error) = self.verdict()
+        {
+            return Poll::Ready(Err(error));
         }
         Poll::Ready(Ok(()))
     }
@@ -285,52 +329,6 @@ impl Core {
     /// Whether a limit runs that unread input would falsify.
     fn is_judged(&self) -> bool {
         self.inline.slot().is_due() || self.inline.slot().is_sent() || self.watched.limits_quiet()
-    }
-
-    /// Brings a ping out as far as it goes.
-    fn pump<T>(&mut self, io: &mut T)
-    where
-        T: AsyncWrite + Unpin,
-    {
-        if self.ping.is_none() && self.inline.slot().is_due() {
-            if self.shutdown == Shutdown::Done {
-                self.inline.slot().refuse(PingError::unsupported(
-                    "connection was shut down for writing",
-                ));
-                self.watched.wake_driver();
-            } else if self.may_begin() {
-                self.ping = Some(Half::new(self.payloads.next_ping()));
-            }
-        }
-        let Some(ping) = &mut self.ping else {
-            return;
-        };
-        let mut cx = Context::from_waker(self.inline.waker());
-        match ping.poll_out(io, &mut cx) {
-            Poll::Pending => {}
-            Poll::Ready(Ok(())) => {
-                self.ping = None;
-                if self.inline.slot().send() {
-                    self.watched.wake_driver();
-                }
-                // The writer may have waited for its end.
-                self.inline.wake_lanes();
-            }
-            Poll::Ready(Err(error)) => {
-                self.ping = None;
-                // The reader goes on: there may be something to read before the end.
-                self.watched.broke(&error);
-                self.write_error = Some(error);
-                self.inline.wake_lanes();
-            }
-        }
-    }
-
-    fn may_begin(&self) -> bool {
-        self.shutdown == Shutdown::None
-            && self.owed.is_none()
-            && self.write_error.is_none()
-            && self.outbound.is_gap()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{error::Error as StdError, fmt};
 
-use super::frames::Head;
+use super::frames::{HEAD_LENGTH, Head, kind};
 
 /// The peer sent a GOAWAY (RFC 9113, section 6.8). A source of [`Failure::Transport`](crate::Failure::Transport)
 /// and of [`Failure::TooManyPings`](crate::Failure::TooManyPings).
@@ -35,11 +35,28 @@ impl GoAway {
 
     /// Whether the peer is annoyed by pings (gRPC's proposal A8), and by nothing else.
     pub(super) fn is_about_pings(&self) -> bool {
-        self.code == ENHANCE_YOUR_CALM && self.debug_data == b"too_many_pings"
+        self.code == ENHANCE_YOUR_CALM && self.debug_data == TOO_MANY_PINGS
     }
 }
 
 const ENHANCE_YOUR_CALM: u32 = 11;
+
+const TOO_MANY_PINGS: &[u8; 14] = b"too_many_pings";
+
+/// The frame by which this side sends a peer off that pings too often, as gRPC's servers do.
+pub(super) fn too_many_pings(last_stream_id: u32) -> [u8; COMPLAINT_LENGTH] {
+    let mut frame = [0; COMPLAINT_LENGTH];
+    let (head, payload) = frame.split_at_mut(HEAD_LENGTH);
+    head[2] = payload.len() as u8;
+    head[3] = kind::GOAWAY;
+    payload[..4].copy_from_slice(&last_stream_id.to_be_bytes());
+    payload[4..8].copy_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
+    payload[8..].copy_from_slice(TOO_MANY_PINGS);
+    frame
+}
+
+/// Two numbers and the text.
+pub(super) const COMPLAINT_LENGTH: usize = HEAD_LENGTH + 8 + TOO_MANY_PINGS.len();
 
 impl fmt::Display for GoAway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

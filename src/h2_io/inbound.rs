@@ -6,6 +6,7 @@ use super::{
     goaway::{Draft, GoAway},
     streams::Streams,
 };
+use crate::ping_policy::Police;
 
 /// A PING and its answer (RFC 9113, section 6.7).
 pub(super) const PING_LENGTH: usize = HEAD_LENGTH + 8;
@@ -80,6 +81,8 @@ pub(super) struct Inbound {
 pub(super) struct Told {
     pub(super) pong: bool,
     pub(super) go_aways: Vec<GoAway>,
+    /// There was a ping too many.
+    pub(super) flood: bool,
 }
 
 impl Inbound {
@@ -117,6 +120,7 @@ impl Inbound {
         bytes: &mut [u8],
         payloads: &mut Payloads,
         streams: &mut Streams,
+        mut police: Option<&mut Police>,
         told: &mut Told,
     ) -> usize {
         let (mut at, mut kept) = (0, 0);
@@ -149,6 +153,12 @@ impl Inbound {
             match step.part {
                 Part::Other => {}
                 Part::Head(head) => {
+                    if head.kind == kind::PING
+                        && !head.has(flag::ACK)
+                        && let Some(police) = &mut police
+                    {
+                        told.flood |= police.sends_off(streams.is_empty());
+                    }
                     streams.begin(self.peer, &head);
                     if head.length == 0 {
                         streams.end(self.peer, &head);

@@ -16,6 +16,8 @@ pub(super) struct Outbound {
     opened: bool,
     /// Whether a header block is not complete, into which nothing may come (RFC 9113, section 4.3).
     in_block: bool,
+    /// Whether HEADERS or DATA were written since somebody asked.
+    has_answered: bool,
 }
 
 impl Outbound {
@@ -28,11 +30,21 @@ impl Outbound {
             },
             opened: false,
             in_block: false,
+            has_answered: false,
         }
     }
 
     pub(super) fn is_foreign(&self) -> bool {
         self.frames.is_foreign()
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Whether HEADERS or DATA were written since the last time.
+    pub(super) fn take_answered(&mut self) -> bool {
+        std::mem::take(&mut self.has_answered)
     }
 
     /// Whether a PING may be the next to be written.
@@ -95,6 +107,7 @@ impl Outbound {
         self.opened |= ends;
         if let Some(streams) = streams {
             if begins {
+                self.has_answered |= matches!(head.kind, kind::HEADERS | kind::DATA);
                 streams.begin(self.role, &head);
             } else if head.kind == kind::GOAWAY {
                 streams.say_go_away(self.role, &head, &bytes[..step.length], ends);

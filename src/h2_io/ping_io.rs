@@ -11,7 +11,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Role, core::Core, policing::Complaints, registry::Entry, watched::Watched};
-use crate::{config::Config, handle::Handle, inline::Inline};
+use crate::{config::Config, handle::Handle, inline::Inline, ping_policy::PingPolicy};
 
 pin_project! {
     /// An IO that carries HTTP/2 and is pinged, as [`PingConnector`](super::PingConnector) connects it.
@@ -75,6 +75,43 @@ impl<T> PingIo<T> {
             inner: io,
             core: Box::new(Core::new(role, watched, inline)),
         }
+    }
+
+    /// Counts the peer's PINGs. One that pings more often than `policy` permits is sent off as gRPC's servers do it: with a GOAWAY
+    /// `ENHANCE_YOUR_CALM`, "too_many_pings", upon which the connection ends, open streams or not, with
+    /// [`Failure::PingFlood`](crate::Failure::PingFlood). HEADERS and DATA that are written here forgive all strikes; idle is
+    /// a connection without an open stream.
+    ///
+    /// The GOAWAY stands between two frames and is the last. Until it is out, nothing more is read; that takes
+    /// [`ready_timeout`](crate::ConfigBuilder::ready_timeout) at the longest, then the connection ends without it. This
+    /// side's own pings go on as ever. Replaces an earlier policy. Default: they are not counted.
+    ///
+    /// ```
+    /// # #[cfg(feature = "hyper")]
+    /// # async fn serve(socket: tokio::net::TcpStream) -> Result<(), tower_heartbeat::BoxError> {
+    /// use std::time::Duration;
+    ///
+    /// use http::{Request, Response};
+    /// use http_body_util::Empty;
+    /// use hyper::{body::{Bytes, Incoming}, server::conn::http2, service::service_fn};
+    /// use hyper_util::rt::{TokioExecutor, TokioIo};
+    /// use tower_heartbeat::{Config, PingPolicy, h2_io::PingIo};
+    ///
+    /// let policy = PingPolicy::grpc().min_interval(Duration::from_secs(20))?;
+    /// let io = PingIo::server(socket, Config::default()).police_pings(policy);
+    /// # let answer = |_: Request<Incoming>| async {
+    /// #     Ok::<_, std::convert::Infallible>(Response::new(Empty::<Bytes>::new()))
+    /// # };
+    /// http2::Builder::new(TokioExecutor::new())
+    ///     .serve_connection(TokioIo::new(io), service_fn(answer))
+    ///     .await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn police_pings(mut self, policy: PingPolicy) -> Self {
+        self.core.police(policy);
+        self
     }
 
     /// Returns a handle to the connection. Its requests in flight count as one.

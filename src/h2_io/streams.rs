@@ -44,6 +44,16 @@ impl Streams {
         self.open.is_empty()
     }
 
+    /// The last stream of the peer's that this side may have acted on.
+    pub(super) fn last_of_peer(&self, role: Role) -> u32 {
+        match role {
+            // Of what servers promise nothing is followed, and nothing is acted on.
+            Role::Client => 0,
+            // Never more than was said before (RFC 9113, section 6.8).
+            Role::Server => self.newest.min(self.last),
+        }
+    }
+
     /// The head of a frame went by.
     pub(super) fn begin(&mut self, sent_by: Role, head: &Head) {
         let opens = head.kind == kind::HEADERS

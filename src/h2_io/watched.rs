@@ -33,7 +33,7 @@ impl Watched {
         }
     }
 
-    fn link(&self) -> &Arc<Link> {
+    pub(super) fn link(&self) -> &Arc<Link> {
         &self.users.link
     }
 
@@ -54,7 +54,7 @@ impl Watched {
         let kind = match cause.failure {
             // The IO says so itself, after whatever came before.
             Failure::Transport | Failure::TooManyPings => return None,
-            Failure::Closed => io::ErrorKind::ConnectionAborted,
+            Failure::Closed | Failure::PingFlood => io::ErrorKind::ConnectionAborted,
             _ => io::ErrorKind::TimedOut,
         };
         let stage = if self.busy.is_some() || unread {
@@ -120,6 +120,11 @@ impl Watched {
         } else if go_away.code() != 0 {
             self.go_away = Some(go_away);
         }
+    }
+
+    /// The peer was sent off.
+    pub(super) fn end_of_flood(&self) {
+        self.link().end(Cause::new(Failure::PingFlood));
     }
 
     /// The peer has closed its side.

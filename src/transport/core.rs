@@ -40,12 +40,14 @@ use crate::{
     error::{Error, Failure, HeartbeatError, Stage},
     inline::Inline,
     lanes::Lane,
+    ping_policy::{PingPolicy, Police},
 };
 
 /// `I` is the transport's item.
 pub(super) struct Core<P: Protocol, I> {
     pub(super) watched: Watched,
     pub(super) settings: Settings,
+    pub(super) police: Option<Box<Police>>,
     until: Option<Until>,
     inline: Inline,
     protocol: P,
@@ -105,6 +107,7 @@ impl<P: Protocol, I> Core<P, I> {
         Core {
             watched,
             settings: Settings::default(),
+            police: None,
             until: None,
             inline,
             protocol,
@@ -152,6 +155,11 @@ impl<P: Protocol, I> Core<P, I> {
 
     pub(super) fn has_close_handshake(&self) -> bool {
         self.protocol.has_close_handshake()
+    }
+
+    pub(super) fn police(&mut self, policy: PingPolicy) {
+        let clock = self.watched.link().hub.clock();
+        self.police = Some(Box::new(Police::new(policy, clock)));
     }
 
     pub(super) fn watch(&mut self, until: Until) {
@@ -263,6 +271,9 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
     {
         self.writable(Stage::NotSent)?;
         self.watched.used();
+        if let Some(police) = &mut self.police {
+            police.on_sent();
+        }
         if self.outbox.is_readiness_used() {
             let mut cx = Context::from_waker(self.inline.waker());
             match io.as_mut().poll_ready(&mut cx) {

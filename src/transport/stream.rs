@@ -18,6 +18,7 @@ use crate::{
     handle::Handle,
     inline::Inline,
     link::InFlight,
+    ping_policy::PingPolicy,
 };
 
 pin_project! {
@@ -104,6 +105,45 @@ where
     #[must_use]
     pub fn strict_pongs(mut self) -> Self {
         self.core.settings.is_strict = true;
+        self
+    }
+
+    /// Counts the peer's pings and beats. One that sends them more often than `policy` permits is sent off, with the
+    /// protocol's [farewell](Protocol::farewell), and the connection ends with
+    /// [`Failure::PingFlood`](crate::Failure::PingFlood). The ping that was too many is neither answered nor shown, and
+    /// nothing behind it is read. Each message that is sent here forgives all strikes.
+    ///
+    /// Without a [`busy`](HeartbeatStream::busy) guard the connection is idle, so permit pings then:
+    /// [`PingPolicy::while_idle`]. Replaces an earlier policy. Default: they are not counted; no flood makes anything grow.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use futures_util::{SinkExt, StreamExt};
+    /// use tokio_util::codec::{Framed, LinesCodec};
+    /// use tower_heartbeat::{Config, Failure, PingPolicy, transport::{HeartbeatStream, Lines}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), tower_heartbeat::BoxError> {
+    /// # let (socket, peer) = tokio::io::duplex(1_024);
+    /// let policy = PingPolicy::default()
+    ///     .min_interval(Duration::from_secs(10))?
+    ///     .while_idle(true);
+    /// let lines = Framed::new(socket, LinesCodec::new());
+    /// let mut connection = HeartbeatStream::new(lines, Lines::new(), Config::default()).police_pings(policy);
+    ///
+    /// # let mut peer = Framed::new(peer, LinesCodec::new());
+    /// // One is permitted, two are let pass.
+    /// for _ in 0..4 {
+    ///     peer.send("ping").await?;
+    /// }
+    /// let error = connection.next().await.expect("an error").unwrap_err();
+    /// assert_eq!(error.heartbeat().expect("its own").failure(), Failure::PingFlood);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn police_pings(mut self, policy: PingPolicy) -> Self {
+        self.core.police(policy);
         self
     }
 

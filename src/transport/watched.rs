@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use crate::{
     error::{BoxError, Cause, Failure, HeartbeatError, Stage},
     handle::Handle,
-    link::{InFlight, Link, Users},
+    link::{InFlight, Link, Users, in_flight},
 };
 
 /// One transport as its link's only user. Its drop ends the connection.
@@ -38,6 +38,10 @@ impl Watched {
         let busy = self.users.enter();
         self.link().used();
         busy
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        in_flight(self.link()) == 0
     }
 
     /// Why nothing more is sent or received: an end that the transport doesn't tell by itself.

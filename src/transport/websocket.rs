@@ -21,7 +21,8 @@ use crate::{
 /// user.
 ///
 /// When the heartbeat ends the connection, it says so in a close frame: 1000 ("normal closure") where it was idle or
-/// closed on this side, else 1011 ("internal error", as others do it) or [a code of choice](WebSocket::close_code).
+/// closed on this side, 1008 ("policy violation") to a peer that [pinged too often](super::HeartbeatStream::police_pings),
+/// else 1011 ("internal error", as others do it) or [a code of choice](WebSocket::close_code).
 /// A peer that doesn't answer this side's close frame, and is quiet, is found dead like one that
 /// doesn't answer a ping.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +90,7 @@ impl Protocol for WebSocket {
     fn farewell(&mut self, error: &HeartbeatError) -> Option<Message> {
         let code = match error.failure() {
             Failure::IdleTimeout | Failure::Closed => CloseCode::Normal,
+            Failure::PingFlood => CloseCode::Policy,
             _ => self.code,
         };
         let reason = Utf8Bytes::from(error.failure().to_string());

@@ -39,11 +39,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// grpcio's health service, if it is installed.
     pub(crate) fn grpcio() -> Option<Peer> {
-        if !has_python_with("import grpc, grpc_health.v1.health") {
-            skip("grpcio", "no Python with grpcio and grpcio-health-checking");
-            return None;
-        }
-        Some(Peer::python("health_server.py", &[]))
+        has_grpcio().then(|| Peer::python("health_server.py", &[]))
     }
 
     /// An echo of Python's websockets, which pings at this interval in seconds, if it is installed.
@@ -205,7 +201,16 @@ impl Target {
     }
 }
 
-fn python() -> String {
+/// Whether Python's grpcio is installed; if not, the test is skipped.
+pub(crate) fn has_grpcio() -> bool {
+    let has_grpcio = has_python_with("import grpc, grpc_health.v1.health");
+    if !has_grpcio {
+        skip("grpcio", "no Python with grpcio and grpcio-health-checking");
+    }
+    has_grpcio
+}
+
+pub(crate) fn python() -> String {
     env::var("PEERS_PYTHON").unwrap_or_else(|_| "python3".into())
 }
 

@@ -14,7 +14,7 @@ use tokio_tungstenite::{
     },
 };
 use tower_heartbeat::{
-    Config, Error, Evidence, Failure, PingWhen, Setting, State,
+    Config, Error, Evidence, Failure, PingPolicy, PingWhen, Setting, State,
     transport::{self, HearingIo, HeartbeatStream, WebSocket},
 };
 
@@ -131,6 +131,29 @@ async fn an_unsolicited_pong_is_legal_unless_pongs_are_strict() {
             assert_eq!(near.handle().state(), State::Alive);
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_pings_too_often_is_sent_off_as_one_that_violates_a_policy() {
+    let policy = PingPolicy::grpc()
+        .min_interval(millis(1_000))
+        .expect("legal");
+    let (near, mut far) = pair(config(), 4_096).await;
+    let mut near = near.police_pings(policy.while_idle(true));
+    for _ in 0..4 {
+        let ping = Message::Ping(b"flood".to_vec().into());
+        far.send(ping).await.expect("it is taken");
+    }
+    assert_eq!(verdict(&mut near).await, Failure::PingFlood);
+    let mut last = None;
+    while let Some(Ok(message)) = far.next().await {
+        last = Some(message);
+    }
+    let Some(Message::Close(Some(frame))) = last else {
+        panic!("{last:?}")
+    };
+    assert_eq!(frame.code, CloseCode::Policy);
+    assert_eq!(frame.reason, "peer pinged too often");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,4 +1,4 @@
-//! A ping that is being written, and writes that are cut for one.
+//! A frame of this side's own that is being written, and writes that are cut for one.
 
 use std::{
     io::{self, IoSlice},
@@ -8,23 +8,21 @@ use std::{
 
 use tokio::io::AsyncWrite;
 
-use crate::h2_io::inbound::PING_LENGTH;
-
-/// A ping on its way out.
-pub(super) struct Half {
-    bytes: [u8; PING_LENGTH],
+/// A frame on its way out.
+pub(super) struct Half<const LENGTH: usize> {
+    bytes: [u8; LENGTH],
     written: usize,
 }
 
-impl Half {
+impl<const LENGTH: usize> Half<LENGTH> {
     /// To be written at once: from then on nothing may come before its end.
-    pub(super) fn new(bytes: [u8; PING_LENGTH]) -> Half {
+    pub(super) fn new(bytes: [u8; LENGTH]) -> Half<LENGTH> {
         Half { bytes, written: 0 }
     }
 
     /// Whether the IO is to see the rest of it before anything else. A flush leaves room.
     pub(super) fn owns_the_io(&self) -> bool {
-        self.written < PING_LENGTH
+        self.written < LENGTH
     }
 
     /// Writes the rest, then flushes.
@@ -32,7 +30,7 @@ impl Half {
     where
         T: AsyncWrite + Unpin,
     {
-        while self.written < PING_LENGTH {
+        while self.written < LENGTH {
             let rest = &self.bytes[self.written..];
             match ready!(Pin::new(&mut *io).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),

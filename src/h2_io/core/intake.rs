@@ -70,13 +70,16 @@ impl Core {
             if let Some(error) = self.read_error.take() {
                 return Poll::Ready(Err(error));
             }
+            // Nothing more is read from one that is sent off.
+            if self.dismissal.is_some() {
+                return Poll::Pending;
+            }
             if self.inbound.held() > 0 {
                 ready!(self.read_held(io, cx));
                 continue;
             }
             let before = buffer.filled().len();
-            ready!(Pin::new(&mut *io).poll_read(cx, buffer))
-                .inspect_err(|e| self.watched.broke(e))?;
+            ready!(self.poll_io(io, cx, buffer)).inspect_err(|e| self.watched.broke(e))?;
             let after = buffer.filled().len();
             if after == before {
                 self.watched.finished();
@@ -99,7 +102,7 @@ impl Core {
     {
         let mut bytes = [0; PING_LENGTH];
         let mut buffer = ReadBuf::new(&mut bytes[self.inbound.held()..]);
-        let result = ready!(Pin::new(io).poll_read(cx, &mut buffer));
+        let result = ready!(self.poll_io(io, cx, &mut buffer));
         let new = buffer.filled().len();
         let held = self.inbound.release();
         if let Err(error) = result {
@@ -119,12 +122,34 @@ impl Core {
         Poll::Ready(())
     }
 
+    fn poll_io<T>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        T: AsyncRead + Unpin,
+    {
+        let read = Pin::new(io).poll_read(cx, buffer);
+        if read.is_pending()
+            && let Some(police) = &mut self.police
+        {
+            police.on_empty();
+        }
+        read
+    }
+
     /// These bytes came in. Returns how many of them, moved to the front, are to be handed on.
     fn take_in(&mut self, bytes: &mut [u8]) -> usize {
         let mut told = Told::default();
-        let kept = self
-            .inbound
-            .scan(bytes, &mut self.payloads, &mut self.streams, &mut told);
+        let kept = self.inbound.scan(
+            bytes,
+            &mut self.payloads,
+            &mut self.streams,
+            self.police.as_deref_mut(),
+            &mut told,
+        );
         self.watched.heard();
         if told.pong {
             // Then it is out, whatever else its flush waits for.
@@ -143,6 +168,9 @@ impl Core {
             self.turn_foreign();
         }
         self.watched.follow(&self.streams);
+        if told.flood {
+            self.dismiss();
+        }
         kept
     }
 

@@ -3,7 +3,7 @@
 use std::{
     fmt::Display,
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use super::{Closing, Core, Reading, Transport, attending::Reads};
@@ -28,7 +28,13 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         E: Display,
     {
         for _ in 0..SWALLOWED {
-            match ready!(io.as_mut().poll_next(cx)) {
+            let Poll::Ready(item) = io.as_mut().poll_next(cx) else {
+                if let Some(police) = &mut self.police {
+                    police.on_empty();
+                }
+                return Poll::Pending;
+            };
+            match item {
                 Some(Ok(message)) => {
                     let message = self.take_in(message);
                     if self.outbox.has_answer() {
@@ -36,6 +42,14 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                     }
                     if let Some(message) = message {
                         return Poll::Ready(Some(Ok(message)));
+                    }
+                    // The verdict is there, and what lies behind a flood is not read.
+                    if self
+                        .police
+                        .as_ref()
+                        .is_some_and(|police| police.has_sent_off())
+                    {
+                        return Poll::Pending;
                     }
                 }
                 Some(Err(error)) => {
@@ -108,6 +122,10 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                 return Some(message);
             }
             Kind::Other => return Some(message),
+            Kind::Ping if self.sends_off() => {
+                self.watched.end(Failure::PingFlood);
+                return None;
+            }
             Kind::Ping if self.closing == Closing::None => match self.protocol.pong(&message) {
                 Some(pong) => self.outbox.answer(pong),
                 None => self.outbox.wrote(),
@@ -116,6 +134,14 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             Kind::Pong(nonce) => self.take_pong(nonce),
         }
         self.settings.shows_heartbeats.then_some(message)
+    }
+
+    /// A ping came. Whether it was one too many.
+    fn sends_off(&mut self) -> bool {
+        match &mut self.police {
+            Some(police) => police.sends_off(self.watched.is_idle()),
+            None => false,
+        }
     }
 
     fn take_pong(&mut self, nonce: Option<u64>) {

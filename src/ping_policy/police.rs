@@ -1,0 +1,41 @@
+//! The rule with a clock, for one connection.
+
+use super::{
+    PingPolicy,
+    rule::{Rule, Verdict},
+};
+use crate::moment::Clock;
+
+#[derive(Debug)]
+pub(crate) struct Police {
+    rule: Rule,
+    clock: Clock,
+}
+
+impl Police {
+    pub(crate) fn new(policy: PingPolicy, clock: Clock) -> Police {
+        Police {
+            rule: Rule::new(policy, clock.now()),
+            clock,
+        }
+    }
+
+    /// The reader found nothing.
+    pub(crate) fn on_empty(&mut self) {
+        self.rule.on_empty(self.clock.now());
+    }
+
+    /// Something that is no heartbeat was sent.
+    pub(crate) fn on_sent(&mut self) {
+        self.rule.on_sent();
+    }
+
+    /// A ping came. Returns whether its sender has to leave.
+    pub(crate) fn sends_off(&mut self, is_idle: bool) -> bool {
+        self.rule.on_ping(self.clock.now(), is_idle) == Verdict::SentOff
+    }
+
+    pub(crate) fn has_sent_off(&self) -> bool {
+        self.rule.has_sent_off()
+    }
+}
