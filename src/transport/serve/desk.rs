@@ -116,17 +116,15 @@ impl<M, S: Service<M>> Desk<M, S> {
         let is_stuck = self.write(connection.as_mut(), cx)?;
         connection.as_mut().spare_unread(!is_stuck);
         if self.in_flight() == 0 {
-            match mem::replace(&mut self.state, State::Open) {
-                State::Open => {}
-                State::PeerDone => {
-                    self.state = State::PeerDone;
-                    // The answers are out: what closing fails with is no news to anybody.
-                    return Ok(match connection.poll_close(cx) {
-                        Poll::Ready(_) => Turn::Done,
-                        Poll::Pending => Turn::Waits,
-                    });
-                }
-                State::Failed(error) => return Err(ServeError::Service(error)),
+            if matches!(self.state, State::PeerDone) {
+                // The answers are out: what closing fails with is no news to anybody.
+                return Ok(match connection.poll_close(cx) {
+                    Poll::Ready(_) => Turn::Done,
+                    Poll::Pending => Turn::Waits,
+                });
+            }
+            if let State::Failed(error) = mem::replace(&mut self.state, State::Open) {
+                return Err(ServeError::Service(error));
             }
         }
         let has_room = self.next.is_none() && self.in_flight() < self.limit;
