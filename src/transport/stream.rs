@@ -146,6 +146,19 @@ where
         self.inner.as_ref()
     }
 
+    /// What the hot paths need, where there is no more to do.
+    #[inline]
+    fn calm(self: Pin<&mut Self>) -> Option<(&mut Core<P, T::Item>, Pin<&mut T>)> {
+        let this = self.project();
+        if this.core.is_calm() {
+            this.inner
+                .as_pin_mut()
+                .map(|inner| (&mut **this.core, inner))
+        } else {
+            None
+        }
+    }
+
     /// Drops the transport once the heartbeat has ended the connection.
     fn polling<R, E>(
         self: Pin<&mut Self>,
@@ -165,7 +178,60 @@ where
             this.core.take_leave(inner);
             this.inner.set(None);
         }
+        this.core.settle();
         result
+    }
+}
+
+/// The polls of one that is not calm. The argument is what the transport has just said, if it was asked.
+impl<T, P, E> HeartbeatStream<T, P>
+where
+    T: Stream<Item = Result<P::Message, E>> + Sink<P::Message, Error: Display>,
+    P: Protocol,
+    E: Display,
+{
+    #[inline(never)]
+    fn next_uneasily(
+        self: Pin<&mut Self>,
+        first: Option<Poll<Option<Result<P::Message, E>>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<P::Message, Error<E>>>> {
+        self.polling(
+            |core, inner| core.poll_next(first, inner, cx),
+            |core| Poll::Ready(core.next_without_io().flatten()),
+        )
+    }
+
+    #[inline(never)]
+    fn ready_uneasily(
+        self: Pin<&mut Self>,
+        said: Option<Poll<Result<(), T::Error>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error<T::Error>>> {
+        self.polling(
+            |core, inner| core.poll_ready(said, inner, cx),
+            |core| Poll::Ready(core.writable(Stage::NotSent)),
+        )
+    }
+
+    #[inline(never)]
+    fn send_uneasily(self: Pin<&mut Self>, message: P::Message) -> Result<(), Error<T::Error>> {
+        self.polling(
+            |core, inner| core.start_send(inner, message),
+            |core| core.writable(Stage::NotSent),
+        )
+    }
+
+    #[inline(never)]
+    fn flush_uneasily(
+        self: Pin<&mut Self>,
+        said: Option<Poll<Result<(), T::Error>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error<T::Error>>> {
+        self.polling(
+            |core, inner| core.poll_flush(said, inner, cx),
+            |core| Poll::Ready(core.writable(Stage::AwaitingResponse)),
+        )
     }
 }
 
@@ -177,11 +243,17 @@ where
 {
     type Item = Result<P::Message, Error<E>>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.polling(
-            |core, inner| core.poll_next(inner, cx),
-            |core| Poll::Ready(core.next_without_io().flatten()),
-        )
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some((core, inner)) = self.as_mut().calm() else {
+            return self.next_uneasily(None, cx);
+        };
+        match inner.poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) if core.hands_on(&message) => {
+                Poll::Ready(Some(Ok(message)))
+            }
+            first => self.next_uneasily(Some(first), cx),
+        }
     }
 }
 
@@ -204,25 +276,40 @@ where
 {
     type Error = Error<<T as Sink<P::Message>>::Error>;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.polling(
-            |core, inner| core.poll_ready(inner, cx),
-            |core| Poll::Ready(core.writable(Stage::NotSent)),
-        )
+    #[inline]
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let Some((core, inner)) = self.as_mut().calm() else {
+            return self.ready_uneasily(None, cx);
+        };
+        match inner.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                core.promise_readiness();
+                Poll::Ready(Ok(()))
+            }
+            said => self.ready_uneasily(Some(said), cx),
+        }
     }
 
-    fn start_send(self: Pin<&mut Self>, message: P::Message) -> Result<(), Self::Error> {
-        self.polling(
-            |core, inner| core.start_send(inner, message),
-            |core| core.writable(Stage::NotSent),
-        )
+    #[inline]
+    fn start_send(mut self: Pin<&mut Self>, message: P::Message) -> Result<(), Self::Error> {
+        if let Some((core, inner)) = self.as_mut().calm()
+            && core.keeps_readiness()
+        {
+            let sent = inner.start_send(message);
+            return sent.map_err(|error| core.fail(error));
+        }
+        self.send_uneasily(message)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.polling(
-            |core, inner| core.poll_flush(inner, cx),
-            |core| Poll::Ready(core.writable(Stage::AwaitingResponse)),
-        )
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let Some((_, inner)) = self.as_mut().calm() else {
+            return self.flush_uneasily(None, cx);
+        };
+        match inner.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            said => self.flush_uneasily(Some(said), cx),
+        }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

@@ -16,9 +16,10 @@ use crate::{
 };
 
 impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
-    /// Reads what is to be handed on.
-    pub(super) fn read<T>(
+    /// Reads what is to be handed on, of which `next` comes first.
+    pub(super) fn read_from<T>(
         &mut self,
+        mut next: Poll<Option<Result<P::Message, E>>>,
         mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<P::Message, E>>>
@@ -26,8 +27,8 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         T: Transport<P::Message, ReadError = E>,
         E: Display,
     {
-        for _ in 0..SWALLOWED {
-            match ready!(io.as_mut().poll_next(cx)) {
+        for left in (0..SWALLOWED).rev() {
+            match ready!(next) {
                 Some(Ok(message)) => {
                     let message = self.take_in(message);
                     if self.outbox.has_answer() {
@@ -47,6 +48,10 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                     return Poll::Ready(None);
                 }
             }
+            if left == 0 {
+                break;
+            }
+            next = io.as_mut().poll_next(cx);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -62,7 +67,8 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         let mut cx = Context::from_waker(&waker);
         let before = self.ahead.len();
         while self.ahead.len() < AHEAD && self.reading == Reading::Open {
-            match self.read(io.as_mut(), &mut cx) {
+            let next = io.as_mut().poll_next(&mut cx);
+            match self.read_from(next, io.as_mut(), &mut cx) {
                 Poll::Pending | Poll::Ready(None) => break,
                 Poll::Ready(Some(item)) => self.ahead.push_back(item),
             }
