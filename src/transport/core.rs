@@ -244,29 +244,23 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         }
     }
 
-    pub(super) fn start_send<T>(
-        &mut self,
-        mut io: Pin<&mut T>,
-        message: P::Message,
-    ) -> Result<(), Error<T::WriteError>>
+    /// Whether the transport takes a message now. If not, it is to be held.
+    pub(super) fn ready_to_send<T>(&mut self, io: Pin<&mut T>) -> Result<bool, Error<T::WriteError>>
     where
         T: Transport<P::Message, ReadError = E>,
         E: Display,
     {
         self.writable(Stage::NotSent)?;
         self.watched.used();
-        if self.outbox.is_readiness_used() {
-            let mut cx = Context::from_waker(self.inline.waker());
-            match io.as_mut().poll_ready(&mut cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Err(self.fail(error)),
-                Poll::Pending => {
-                    self.outbox.hold(message);
-                    return Ok(());
-                }
-            }
+        if !self.outbox.is_readiness_used() {
+            return Ok(true);
         }
-        io.start_send(message).map_err(|error| self.fail(error))
+        let mut cx = Context::from_waker(self.inline.waker());
+        match io.poll_ready(&mut cx) {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(error)) => Err(self.fail(error)),
+            Poll::Pending => Ok(false),
+        }
     }
 
     /// `said` as with [`poll_ready`](Core::poll_ready).

@@ -215,10 +215,10 @@ where
     }
 
     #[inline(never)]
-    fn send_uneasily(self: Pin<&mut Self>, message: P::Message) -> Result<(), Error<T::Error>> {
+    fn asked_uneasily(self: Pin<&mut Self>) -> Result<bool, Error<T::Error>> {
         self.polling(
-            |core, inner| core.start_send(inner, message),
-            |core| core.writable(Stage::NotSent),
+            |core, inner| core.ready_to_send(inner),
+            |core| core.writable(Stage::NotSent).map(|()| false),
         )
     }
 
@@ -249,8 +249,11 @@ where
             return self.next_uneasily(None, cx);
         };
         match inner.poll_next(cx) {
-            Poll::Ready(Some(Ok(message))) if core.hands_on(&message) => {
-                Poll::Ready(Some(Ok(message)))
+            Poll::Ready(Some(Ok(message))) => {
+                if core.hands_on(&message) {
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                self.next_uneasily(Some(Poll::Ready(Some(Ok(message)))), cx)
             }
             first => self.next_uneasily(Some(first), cx),
         }
@@ -292,13 +295,22 @@ where
 
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: P::Message) -> Result<(), Self::Error> {
-        if let Some((core, inner)) = self.as_mut().calm()
-            && core.keeps_readiness()
-        {
-            let sent = inner.start_send(message);
-            return sent.map_err(|error| core.fail(error));
+        let takes = match self.as_mut().calm() {
+            Some((core, _)) if core.keeps_readiness() => true,
+            _ => self.as_mut().asked_uneasily()?,
+        };
+        let this = self.project();
+        // Moved once: a second way for the message costs more than the rest.
+        match this.inner.as_pin_mut() {
+            Some(inner) if takes => {
+                let sent = inner.start_send(message);
+                sent.map_err(|error| this.core.fail(error))
+            }
+            _ => {
+                this.core.hold(message);
+                Ok(())
+            }
         }
-        self.send_uneasily(message)
     }
 
     #[inline]

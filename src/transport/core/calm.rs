@@ -46,4 +46,10 @@ impl<P: Protocol, I> Core<P, I> {
         self.watched.used();
         !self.outbox.is_readiness_used()
     }
+
+    /// Takes a message that the transport does not take now.
+    pub(in crate::transport) fn hold(&mut self, message: P::Message) {
+        self.is_calm = false;
+        self.outbox.hold(message);
+    }
 }
