@@ -117,11 +117,10 @@ impl Protocol for Lines {
     }
 
     fn pong(&mut self, ping: &String) -> Option<String> {
-        let number = number_of(ping, &self.ping)?;
-        Some(match number {
-            Some(number) => format!("{} {number}", self.pong),
-            None => self.pong.clone(),
-        })
+        number_of(ping, &self.ping)?;
+        // As it was written, with its zeros.
+        let number = ping.strip_prefix(&self.ping)?;
+        Some(format!("{}{number}", self.pong))
     }
 }
 

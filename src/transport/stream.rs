@@ -29,7 +29,7 @@ pin_project! {
     /// # Errors
     ///
     /// The transport's own errors come through as [`Error::Inner`]; when the transport ends, so does the stream. When the
-    /// heartbeat ends the connection (a limit ran out, [`Handle::close`]), the stream yields what had come in,
+    /// heartbeat ends the connection (a limit ran out, [`Handle::close`]), the stream yields what it had read ahead,
     /// [`Error::Heartbeat`] once, then nothing; sending fails with it from then on, and closing succeeds at once. Of messages
     /// that were taken before a flush that failed it is not known whether they arrived
     /// ([`Stage::AwaitingResponse`](crate::Stage::AwaitingResponse)).

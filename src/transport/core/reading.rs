@@ -73,7 +73,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                 Poll::Ready(Some(item)) => self.ahead.push_back(item),
             }
         }
-        if self.ahead.len() >= AHEAD {
+        if self.ahead.len() >= AHEAD && self.is_judged() {
             // The pong may lie behind it, and messages that use the connection.
             self.watched.heard();
             self.watched.used();
