@@ -19,6 +19,8 @@ mod calm;
 mod control_frames;
 #[path = "transport/endings.rs"]
 mod endings;
+#[path = "transport/gated.rs"]
+mod gated;
 #[path = "transport/half_closed.rs"]
 mod half_closed;
 #[path = "transport/lanes.rs"]

@@ -1,6 +1,6 @@
 //! Messages that pass while the heartbeat has nothing to do, and what must not get lost in them.
 
-use std::time::Duration;
+use std::{future::poll_fn, time::Duration};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::{
@@ -10,11 +10,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower_heartbeat::{
-    Config, Failure, PingWhen,
+    Config, Evidence, Failure, PingWhen,
     transport::{HeartbeatStream, Lines},
 };
 
-use crate::support::{client, config, failure, lines, live, millis};
+use crate::{
+    gated::gated,
+    support::{client, config, failure, lines, live, millis, settings},
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_close_from_outside_is_heeded_by_the_next_poll_amid_traffic() {
@@ -66,6 +69,80 @@ async fn what_ends_it_from_outside_is_heeded_by_the_next_poll_amid_traffic() {
     // What lay there with it may come first.
     assert!(read.len() <= 1, "{read:?}");
     assert_eq!(near.handle().failure(), Some(Failure::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_is_held_behind_an_answer_is_not_flushed_before_it_is_taken() {
+    let (gated, gate) = gated();
+    let mut near = HeartbeatStream::new(gated, Lines::new(), config());
+    // Traffic, so that one message more is no news for the driver.
+    for _ in 0..5 {
+        near.send("news".into()).await.expect("alive");
+        gate.open();
+    }
+    poll_fn(|cx| near.poll_ready_unpin(cx))
+        .await
+        .expect("ready");
+    gate.send(Some("ping"));
+    assert!(near.next().now_or_never().is_none());
+    near.start_send_unpin("the message".into()).expect("alive");
+    assert!(near.flush().now_or_never().is_none());
+    gate.open();
+    near.flush().now_or_never().expect("ready").expect("alive");
+    assert_eq!(gate.taken()[5..], ["pong", "the message"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_that_waits_for_the_transport_goes_out_though_a_writer_asks_for_the_same() {
+    let (gated, gate) = gated();
+    let settings = settings().ready_timeout(millis(10_000)).build();
+    let mut near = HeartbeatStream::new(gated, Lines::new(), settings.expect("legal settings"));
+    let handle = near.handle();
+    near.send("news".into()).await.expect("alive");
+    timeout(millis(500), near.next())
+        .await
+        .expect_err("nothing comes");
+    assert_eq!(handle.pings(), 0);
+    // The writer's question is the last one.
+    let asking = timeout(millis(1), poll_fn(|cx| near.poll_ready_unpin(cx)));
+    asking.await.expect_err("the gate is closed");
+    gate.open();
+    timeout(millis(1), near.next())
+        .await
+        .expect_err("nothing comes");
+    assert_eq!((handle.pings(), gate.taken().len()), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_has_ended_is_not_polled_again() {
+    let (gated, gate) = gated();
+    let mut near = HeartbeatStream::new(gated, Lines::new(), config());
+    gate.send(Some("news"));
+    gate.send(None);
+    near.next().await.expect("a line").expect("alive");
+    for _ in 0..10 {
+        assert!(near.next().now_or_never().expect("ready").is_none());
+        sleep(millis(100)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_answers_a_question_without_words_amid_traffic_too() {
+    let settings = settings().evidence(Evidence::PongOnly).build();
+    let (near, far) = duplex(4_096);
+    let mut near = HeartbeatStream::new(lines(near), Lines::new(), settings.expect("legal"));
+    near = near.only_answer();
+    let handle = near.handle();
+    let mut far = lines(far);
+    spawn(async move {
+        // In pairs: the second finds the first one's news untold.
+        while far.feed("a").await.is_ok() && far.send("b").await.is_ok() {
+            sleep(millis(90)).await;
+        }
+    });
+    let reading = async { while let Some(Ok(_)) = near.next().await {} };
+    timeout(millis(5_000), reading).await.expect_err("it lives");
+    assert_eq!((handle.missed(), handle.failure()), (0, None));
 }
 
 #[tokio::test(start_paused = true)]

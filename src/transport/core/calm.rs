@@ -1,6 +1,6 @@
 //! What is asked while nothing but the user's messages is on.
 
-use super::{Closing, Core, Reading};
+use super::Core;
 use crate::transport::protocol::{Kind, Protocol};
 
 impl<P: Protocol, I> Core<P, I> {
@@ -15,11 +15,9 @@ impl<P: Protocol, I> Core<P, I> {
     }
 
     pub(in crate::transport) fn settle(&mut self) {
-        self.is_calm = self.reading == Reading::Open
-            && self.closing == Closing::None
+        self.is_calm = self.watched.link().ended().is_none()
             && self.ahead.is_empty()
             && !self.takes_anything
-            && self.watched.link().ended().is_none()
             && !self.inline.slot().is_due()
             && !self.outbox.waits(false);
     }
