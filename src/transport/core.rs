@@ -58,6 +58,9 @@ pub(super) struct Core<P: Protocol, I> {
     is_calm: bool,
 }
 
+/// What a transport says to its reader.
+pub(super) type Said<I> = Poll<Option<I>>;
+
 /// What a [`Core`] needs of a transport.
 pub(super) trait Transport<M>:
     Stream<Item = Result<M, Self::ReadError>> + Sink<M, Error = Self::WriteError>
@@ -157,7 +160,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
     /// `first` is what the transport has just said to the reader, if it was asked.
     pub(super) fn poll_next<T>(
         &mut self,
-        first: Option<Poll<Option<Result<P::Message, E>>>>,
+        first: Option<Said<Result<P::Message, E>>>,
         mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<P::Message, Error<E>>>>

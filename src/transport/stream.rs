@@ -10,7 +10,13 @@ use std::{
 use futures_util::{Sink, Stream, stream::FusedStream};
 use pin_project_lite::pin_project;
 
-use super::{core::Core, ear::Ear, protocol::Protocol, until::Until, watched::Watched};
+use super::{
+    core::{Core, Said},
+    ear::Ear,
+    protocol::Protocol,
+    until::Until,
+    watched::Watched,
+};
 use crate::{
     config::Config,
     error::{Error, Stage},
@@ -61,6 +67,8 @@ pin_project! {
         core: Box<Core<P, T::Item>>,
     }
 }
+
+type Parts<'a, T, P> = (&'a mut Core<P, <T as Stream>::Item>, Pin<&'a mut T>);
 
 impl<T, P> HeartbeatStream<T, P>
 where
@@ -148,7 +156,7 @@ where
 
     /// What the hot paths need, where there is no more to do.
     #[inline]
-    fn calm(self: Pin<&mut Self>) -> Option<(&mut Core<P, T::Item>, Pin<&mut T>)> {
+    fn calm(self: Pin<&mut Self>) -> Option<Parts<'_, T, P>> {
         let this = self.project();
         if this.core.is_calm() {
             this.inner
@@ -173,6 +181,7 @@ where
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
             return without(this.core);
         };
+        this.core.unsettle();
         let result = poll(this.core, inner.as_mut());
         if this.core.is_over() {
             this.core.take_leave(inner);
@@ -193,7 +202,7 @@ where
     #[inline(never)]
     fn next_uneasily(
         self: Pin<&mut Self>,
-        first: Option<Poll<Option<Result<P::Message, E>>>>,
+        first: Option<Said<Result<P::Message, E>>>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<P::Message, Error<E>>>> {
         self.polling(

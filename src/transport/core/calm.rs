@@ -8,10 +8,15 @@ impl<P: Protocol, I> Core<P, I> {
     /// questions below.
     ///
     /// What changes an answer to one of them rings the alarm (the driver, an end from outside), or is done in a
-    /// poll that was not calm, after which [`settle`](Core::settle) is called.
+    /// poll between [`unsettle`](Core::unsettle) and [`settle`](Core::settle).
     #[inline]
     pub(in crate::transport) fn is_calm(&self) -> bool {
         self.is_calm && !self.inline.rings()
+    }
+
+    /// A poll begins that may change an answer; should it panic, the next one asks.
+    pub(in crate::transport) fn unsettle(&mut self) {
+        self.is_calm = false;
     }
 
     pub(in crate::transport) fn settle(&mut self) {
@@ -47,7 +52,7 @@ impl<P: Protocol, I> Core<P, I> {
 
     /// Takes a message that the transport does not take now.
     pub(in crate::transport) fn hold(&mut self, message: P::Message) {
-        self.is_calm = false;
+        self.unsettle();
         self.outbox.hold(message);
     }
 }
