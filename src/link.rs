@@ -151,6 +151,13 @@ impl Link {
         self.signal(signals::HEARD);
     }
 
+    /// Both at once, by one look.
+    #[cfg(feature = "transport")]
+    #[inline]
+    pub(crate) fn heard_and_used(&self) {
+        self.signal(signals::HEARD | signals::USED);
+    }
+
     /// A response was heard, and not just a byte of the peer's.
     #[inline]
     pub(crate) fn answered(&self) {

@@ -39,7 +39,7 @@
 //!
 //! Each message that comes in is a sign of life, whether or not it is a heartbeat, with
 //! [`Evidence::AnyTraffic`](crate::Evidence::AnyTraffic); with [`hear`] each byte. Half a message and then silence is silence.
-//! A reader that is slow leaves messages unread, and its peer unjudged: for a judgement up to 16 messages are
+//! A reader that is slow leaves messages unread, and its peer unjudged: up to 16 messages are
 //! read ahead, and if there are more, the peer lives. That holds for [`Evidence::PongOnly`](crate::Evidence::PongOnly) only if the pong is
 //! among them.
 //!
@@ -53,8 +53,9 @@
 //!
 //! # The peer's pings
 //!
-//! They are answered at once, by whichever half is polled. No flood makes anything grow: while the transport takes
-//! nothing, only the newest ping is answered, and after 128 heartbeats in one poll others get their turn.
+//! They are answered at once, by whichever half is polled; where only the writer is, those that 16 unread messages leave
+//! in sight. No flood makes anything grow: while the transport takes nothing, only the newest ping is answered,
+//! and after 128 heartbeats in one poll of a reader's, or a few times as many in one of a writer's, others get their turn.
 //! [`HeartbeatStream::police_pings`] sends a peer off that pings too often.
 //!
 //! Both sides may ping. A ping is a sign of life as well, so of two that ping at equal intervals mostly one does.

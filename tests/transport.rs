@@ -6,12 +6,23 @@
     reason = "tests wait, and look at the clock"
 )]
 
+#[path = "transport/answers.rs"]
+mod answers;
 #[path = "transport/bad_input.rs"]
 mod bad_input;
 #[path = "transport/beats.rs"]
 mod beats;
+#[path = "transport/calm.rs"]
+mod calm;
+#[cfg(feature = "websocket")]
+#[path = "transport/control_frames.rs"]
+mod control_frames;
 #[path = "transport/endings.rs"]
 mod endings;
+#[path = "transport/gated.rs"]
+mod gated;
+#[path = "transport/half_closed.rs"]
+mod half_closed;
 #[path = "transport/lanes.rs"]
 mod lanes;
 #[path = "transport/limits.rs"]

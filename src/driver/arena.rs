@@ -36,7 +36,8 @@ impl<T> Arena<T> {
         });
         let chunk = &mut self.chunks[number];
         if chunk.capacity() == 0 {
-            chunk.reserve_exact(CHUNK);
+            // The first one grows: a driver of one connection has room for one.
+            chunk.reserve_exact(if number == 0 { 1 } else { CHUNK });
         }
         let place = chunk.insert(value);
         self.length += 1;

@@ -14,6 +14,7 @@
 //! at most one, since the user has to ask before the next.
 
 mod attending;
+mod calm;
 mod reading;
 mod writing;
 
@@ -63,7 +64,12 @@ pub(super) struct Core<P: Protocol, I> {
     ahead: VecDeque<I>,
     reading: Reading,
     closing: Closing,
+    /// What the last poll left; see `is_calm`.
+    is_calm: bool,
 }
+
+/// What a transport says to its reader.
+pub(super) type Said<I> = Poll<Option<I>>;
 
 /// What a [`Core`] needs of a transport.
 pub(super) trait Transport<M>:
@@ -120,6 +126,7 @@ impl<P: Protocol, I> Core<P, I> {
             ahead: VecDeque::new(),
             reading: Reading::Open,
             closing: Closing::None,
+            is_calm: false,
         }
     }
 
@@ -186,8 +193,10 @@ impl<P: Protocol, I> Core<P, I> {
 }
 
 impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
+    /// `first` is what the transport has just said to the reader, if it was asked.
     pub(super) fn poll_next<T>(
         &mut self,
+        first: Option<Said<Result<P::Message, E>>>,
         mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<P::Message, Error<E>>>>
@@ -195,10 +204,16 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         T: Transport<P::Message, ReadError = E>,
         E: Display,
     {
-        if let Some(over) = self.next_without_io() {
-            return Poll::Ready(over);
-        }
-        let read = self.read(io.as_mut(), cx);
+        let first = match first {
+            Some(first) => first,
+            None => {
+                if let Some(over) = self.next_without_io() {
+                    return Poll::Ready(over);
+                }
+                io.as_mut().poll_next(cx)
+            }
+        };
+        let read = self.read_from(first, io.as_mut(), cx);
         if self.outbox.is_unflushed() {
             self.pump(io.as_mut());
         }
@@ -240,8 +255,10 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         }
     }
 
+    /// `said` is what the transport has just said to the writer, if it was asked.
     pub(super) fn poll_ready<T>(
         &mut self,
+        said: Option<Poll<Result<(), T::WriteError>>>,
         mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error<T::WriteError>>>
@@ -249,8 +266,14 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         T: Transport<P::Message, ReadError = E>,
         E: Display,
     {
-        ready!(self.poll_turn(io.as_mut(), cx, Stage::NotSent))?;
-        match self.as_writer(cx, |cx| io.as_mut().poll_ready(cx)) {
+        let ready = match said {
+            Some(said) => said,
+            None => {
+                ready!(self.poll_turn(io.as_mut(), cx, Stage::NotSent))?;
+                self.as_writer(cx, |cx| io.as_mut().poll_ready(cx))
+            }
+        };
+        match ready {
             Poll::Ready(Ok(())) => {
                 self.outbox.promise_readiness();
                 Poll::Ready(Ok(()))
@@ -260,11 +283,8 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         }
     }
 
-    pub(super) fn start_send<T>(
-        &mut self,
-        mut io: Pin<&mut T>,
-        message: P::Message,
-    ) -> Result<(), Error<T::WriteError>>
+    /// Whether the transport takes a message now. If not, it is to be held.
+    pub(super) fn ready_to_send<T>(&mut self, io: Pin<&mut T>) -> Result<bool, Error<T::WriteError>>
     where
         T: Transport<P::Message, ReadError = E>,
         E: Display,
@@ -274,22 +294,21 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         if let Some(police) = &mut self.police {
             police.on_sent();
         }
-        if self.outbox.is_readiness_used() {
-            let mut cx = Context::from_waker(self.inline.waker());
-            match io.as_mut().poll_ready(&mut cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Err(self.fail(error)),
-                Poll::Pending => {
-                    self.outbox.hold(message);
-                    return Ok(());
-                }
-            }
+        if !self.outbox.is_readiness_used() {
+            return Ok(true);
         }
-        io.start_send(message).map_err(|error| self.fail(error))
+        let mut cx = Context::from_waker(self.inline.waker());
+        match io.poll_ready(&mut cx) {
+            Poll::Ready(Ok(())) => Ok(true),
+            Poll::Ready(Err(error)) => Err(self.fail(error)),
+            Poll::Pending => Ok(false),
+        }
     }
 
+    /// `said` as with [`poll_ready`](Core::poll_ready).
     pub(super) fn poll_flush<T>(
         &mut self,
+        said: Option<Poll<Result<(), T::WriteError>>>,
         mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Error<T::WriteError>>>
@@ -299,8 +318,14 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
     {
         // What was taken from the user may be on its way.
         let stage = Stage::AwaitingResponse;
-        ready!(self.poll_turn(io.as_mut(), cx, stage))?;
-        match self.as_writer(cx, |cx| io.as_mut().poll_flush(cx)) {
+        let flushed = match said {
+            Some(said) => said,
+            None => {
+                ready!(self.poll_turn(io.as_mut(), cx, stage))?;
+                self.as_writer(cx, |cx| io.as_mut().poll_flush(cx))
+            }
+        };
+        match flushed {
             Poll::Ready(flushed) => Poll::Ready(flushed.map_err(|error| self.fail(error))),
             Poll::Pending => self.park(io, cx, stage),
         }
@@ -375,7 +400,8 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         Poll::Pending
     }
 
-    fn fail<W: Display>(&mut self, error: W) -> Error<W> {
+    #[cold]
+    pub(super) fn fail<W: Display>(&mut self, error: W) -> Error<W> {
         self.watched.failed(&error);
         Error::Inner(error)
     }

@@ -25,17 +25,15 @@ use crate::config::{ConfigError, Setting};
 pub struct Lines {
     ping: String,
     pong: String,
+    /// The first bytes of both: what a line that is neither nearly always differs in.
+    initials: [u8; 2],
     is_numbered: bool,
 }
 
 impl Lines {
     /// `ping` and `pong`, without numbers.
     pub fn new() -> Self {
-        Lines {
-            ping: "ping".into(),
-            pong: "pong".into(),
-            is_numbered: false,
-        }
+        Lines::of("ping".into(), "pong".into())
     }
 
     /// Words of one's own, without numbers.
@@ -57,11 +55,16 @@ impl Lines {
                 other: Setting::PingWord,
             });
         }
-        Ok(Lines {
+        Ok(Lines::of(ping, pong))
+    }
+
+    fn of(ping: String, pong: String) -> Self {
+        Lines {
+            initials: [&ping, &pong].map(|word| word.as_bytes()[0]),
             ping,
             pong,
             is_numbered: false,
-        })
+        }
     }
 
     /// Numbers each ping, so that a pong tells which it answers. Both sides answer either form.
@@ -70,6 +73,20 @@ impl Lines {
         Lines {
             is_numbered: true,
             ..self
+        }
+    }
+}
+
+impl Lines {
+    #[cold]
+    fn look_into(&self, line: &str) -> Kind {
+        if number_of(line, &self.ping).is_some() {
+            return Kind::Ping;
+        }
+        match number_of(line, &self.pong) {
+            Some(nonce) if self.is_numbered => Kind::Pong(Some(nonce.unwrap_or(0))),
+            Some(_) => Kind::Pong(None),
+            None => Kind::Data,
         }
     }
 }
@@ -83,14 +100,11 @@ impl Default for Lines {
 impl Protocol for Lines {
     type Message = String;
 
+    #[inline]
     fn classify(&self, line: &String) -> Kind {
-        if number_of(line, &self.ping).is_some() {
-            return Kind::Ping;
-        }
-        match number_of(line, &self.pong) {
-            Some(nonce) if self.is_numbered => Kind::Pong(Some(nonce.unwrap_or(0))),
-            Some(_) => Kind::Pong(None),
-            None => Kind::Data,
+        match line.as_bytes().first() {
+            Some(first) if self.initials.contains(first) => self.look_into(line),
+            _ => Kind::Data,
         }
     }
 
@@ -103,11 +117,10 @@ impl Protocol for Lines {
     }
 
     fn pong(&mut self, ping: &String) -> Option<String> {
-        let number = number_of(ping, &self.ping)?;
-        Some(match number {
-            Some(number) => format!("{} {number}", self.pong),
-            None => self.pong.clone(),
-        })
+        number_of(ping, &self.ping)?;
+        // As it was written, with its zeros.
+        let number = ping.strip_prefix(&self.ping)?;
+        Some(format!("{}{number}", self.pong))
     }
 }
 

@@ -131,10 +131,12 @@ impl<M> Outbox<M> {
     }
 
     /// The user was told that the transport is ready.
+    #[inline]
     pub(super) fn promise_readiness(&mut self) {
         self.is_readiness_used = false;
     }
 
+    #[inline]
     pub(super) fn is_readiness_used(&self) -> bool {
         self.is_readiness_used
     }

@@ -11,7 +11,13 @@ use futures_util::{Sink, Stream, stream::FusedStream};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::{core::Core, ear::Ear, protocol::Protocol, until::Until, watched::Watched};
+use super::{
+    core::{Core, Said},
+    ear::Ear,
+    protocol::Protocol,
+    until::Until,
+    watched::Watched,
+};
 use crate::{
     config::Config,
     error::{Error, HeartbeatError, Stage},
@@ -31,7 +37,7 @@ pin_project! {
     /// # Errors
     ///
     /// The transport's own errors come through as [`Error::Inner`]; when the transport ends, so does the stream. When the
-    /// heartbeat ends the connection (a limit ran out, [`Handle::close`]), the stream yields what had come in,
+    /// heartbeat ends the connection (a limit ran out, [`Handle::close`]), the stream yields what it had read ahead,
     /// [`Error::Heartbeat`] once, then nothing; sending fails with it from then on, and closing succeeds at once. Of messages
     /// that were taken before a flush that failed it is not known whether they arrived
     /// ([`Stage::AwaitingResponse`](crate::Stage::AwaitingResponse)).
@@ -63,6 +69,8 @@ pin_project! {
         core: Box<Core<P, T::Item>>,
     }
 }
+
+type Parts<'a, T, P> = (&'a mut Core<P, <T as Stream>::Item>, Pin<&'a mut T>);
 
 impl<T, P> HeartbeatStream<T, P>
 where
@@ -225,6 +233,19 @@ where
         self.polling(|core, inner| core.poll_ahead(inner, cx), |_| ());
     }
 
+    /// What the hot paths need, where there is no more to do.
+    #[inline]
+    fn calm(self: Pin<&mut Self>) -> Option<Parts<'_, T, P>> {
+        let this = self.project();
+        if this.core.is_calm() {
+            this.inner
+                .as_pin_mut()
+                .map(|inner| (&mut **this.core, inner))
+        } else {
+            None
+        }
+    }
+
     /// Drops the transport once the heartbeat has ended the connection.
     fn polling<R, E>(
         self: Pin<&mut Self>,
@@ -239,12 +260,66 @@ where
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
             return without(this.core);
         };
+        this.core.unsettle();
         let result = poll(this.core, inner.as_mut());
         if this.core.is_over() {
             this.core.take_leave(inner);
             this.inner.set(None);
         }
+        this.core.settle();
         result
+    }
+}
+
+/// The polls of one that is not calm. The argument is what the transport has just said, if it was asked.
+impl<T, P, E> HeartbeatStream<T, P>
+where
+    T: Stream<Item = Result<P::Message, E>> + Sink<P::Message, Error: Display>,
+    P: Protocol,
+    E: Display,
+{
+    #[inline(never)]
+    fn next_uneasily(
+        self: Pin<&mut Self>,
+        first: Option<Said<Result<P::Message, E>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<P::Message, Error<E>>>> {
+        self.polling(
+            |core, inner| core.poll_next(first, inner, cx),
+            |core| Poll::Ready(core.next_without_io().flatten()),
+        )
+    }
+
+    #[inline(never)]
+    fn ready_uneasily(
+        self: Pin<&mut Self>,
+        said: Option<Poll<Result<(), T::Error>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error<T::Error>>> {
+        self.polling(
+            |core, inner| core.poll_ready(said, inner, cx),
+            |core| Poll::Ready(core.writable(Stage::NotSent)),
+        )
+    }
+
+    #[inline(never)]
+    fn asked_uneasily(self: Pin<&mut Self>) -> Result<bool, Error<T::Error>> {
+        self.polling(
+            |core, inner| core.ready_to_send(inner),
+            |core| core.writable(Stage::NotSent).map(|()| false),
+        )
+    }
+
+    #[inline(never)]
+    fn flush_uneasily(
+        self: Pin<&mut Self>,
+        said: Option<Poll<Result<(), T::Error>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Error<T::Error>>> {
+        self.polling(
+            |core, inner| core.poll_flush(said, inner, cx),
+            |core| Poll::Ready(core.writable(Stage::AwaitingResponse)),
+        )
     }
 }
 
@@ -256,11 +331,20 @@ where
 {
     type Item = Result<P::Message, Error<E>>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.polling(
-            |core, inner| core.poll_next(inner, cx),
-            |core| Poll::Ready(core.next_without_io().flatten()),
-        )
+    #[inline]
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Some((core, inner)) = self.as_mut().calm() else {
+            return self.next_uneasily(None, cx);
+        };
+        match inner.poll_next(cx) {
+            Poll::Ready(Some(Ok(message))) => {
+                if core.hands_on(&message) {
+                    return Poll::Ready(Some(Ok(message)));
+                }
+                self.next_uneasily(Some(Poll::Ready(Some(Ok(message)))), cx)
+            }
+            first => self.next_uneasily(Some(first), cx),
+        }
     }
 }
 
@@ -283,25 +367,49 @@ where
 {
     type Error = Error<<T as Sink<P::Message>>::Error>;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.polling(
-            |core, inner| core.poll_ready(inner, cx),
-            |core| Poll::Ready(core.writable(Stage::NotSent)),
-        )
+    #[inline]
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let Some((core, inner)) = self.as_mut().calm() else {
+            return self.ready_uneasily(None, cx);
+        };
+        match inner.poll_ready(cx) {
+            Poll::Ready(Ok(())) => {
+                core.promise_readiness();
+                Poll::Ready(Ok(()))
+            }
+            said => self.ready_uneasily(Some(said), cx),
+        }
     }
 
-    fn start_send(self: Pin<&mut Self>, message: P::Message) -> Result<(), Self::Error> {
-        self.polling(
-            |core, inner| core.start_send(inner, message),
-            |core| core.writable(Stage::NotSent),
-        )
+    #[inline]
+    fn start_send(mut self: Pin<&mut Self>, message: P::Message) -> Result<(), Self::Error> {
+        let takes = match self.as_mut().calm() {
+            Some((core, _)) if core.keeps_readiness() => true,
+            _ => self.as_mut().asked_uneasily()?,
+        };
+        let this = self.project();
+        // Moved once: a second way for the message costs more than the rest.
+        match this.inner.as_pin_mut() {
+            Some(inner) if takes => {
+                let sent = inner.start_send(message);
+                sent.map_err(|error| this.core.fail(error))
+            }
+            _ => {
+                this.core.hold(message);
+                Ok(())
+            }
+        }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.polling(
-            |core, inner| core.poll_flush(inner, cx),
-            |core| Poll::Ready(core.writable(Stage::AwaitingResponse)),
-        )
+    #[inline]
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        let Some((_, inner)) = self.as_mut().calm() else {
+            return self.flush_uneasily(None, cx);
+        };
+        match inner.poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            said => self.flush_uneasily(Some(said), cx),
+        }
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {

@@ -26,6 +26,7 @@ impl Watched {
         }
     }
 
+    #[inline]
     pub(super) fn link(&self) -> &Arc<Link> {
         &self.users.link
     }
@@ -68,6 +69,12 @@ impl Watched {
     #[inline]
     pub(super) fn used(&self) {
         self.link().used();
+    }
+
+    /// A message of the peer's for the user: both of the above.
+    #[inline]
+    pub(super) fn received(&self) {
+        self.link().heard_and_used();
     }
 
     /// Whether a limit runs on how long nothing comes in, pings or no pings.

@@ -65,6 +65,7 @@ impl Default for WebSocket {
 impl Protocol for WebSocket {
     type Message = Message;
 
+    #[inline]
     fn classify(&self, message: &Message) -> Kind {
         match message {
             Message::Ping(_) => Kind::Ping,

@@ -1,17 +1,8 @@
 //! The two halves of one connection, in two tasks.
 
-use std::{
-    convert::Infallible,
-    future::poll_fn,
-    pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Poll},
-};
+use std::{future::poll_fn, task::Poll};
 
-use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::{
     io::{AsyncWriteExt, duplex},
     spawn,
@@ -22,6 +13,7 @@ use tower_heartbeat::{
     transport::{HeartbeatStream, Lines},
 };
 
+use crate::gated::gated;
 use crate::strict::Strict;
 use crate::support::{client, config, failure, lines, live, millis, nothing_for, settings};
 
@@ -209,8 +201,8 @@ async fn a_ping_between_the_question_and_the_message_takes_nothing_from_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_that_is_held_back_is_flushed_and_closed_after_and_not_before() {
-    let gate = Arc::new(Gate::default());
-    let mut near = HeartbeatStream::new(Gated(Arc::clone(&gate)), Lines::new(), config());
+    let (gated, gate) = gated();
+    let mut near = HeartbeatStream::new(gated, Lines::new(), config());
     poll_fn(|cx| near.poll_ready_unpin(cx))
         .await
         .expect("ready");
@@ -220,61 +212,9 @@ async fn a_message_that_is_held_back_is_flushed_and_closed_after_and_not_before(
     near.start_send_unpin("the message".into()).expect("alive");
     assert!(near.flush().now_or_never().is_none());
     assert!(near.close().now_or_never().is_none());
-    gate.opens.store(true, Ordering::Relaxed);
+    gate.open();
     near.flush().now_or_never().expect("ready").expect("alive");
-    let taken = gate.taken.lock().expect("no panic").clone();
-    assert_eq!(taken, ["ping", "the message"]);
-}
-
-/// Takes one message at a time, and has nothing to flush.
-struct Gated(Arc<Gate>);
-
-struct Gate {
-    opens: AtomicBool,
-    taken: Mutex<Vec<String>>,
-}
-
-impl Default for Gate {
-    fn default() -> Self {
-        Gate {
-            opens: AtomicBool::new(true),
-            taken: Mutex::default(),
-        }
-    }
-}
-
-impl Stream for Gated {
-    type Item = Result<String, Infallible>;
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Pending
-    }
-}
-
-impl Sink<String> for Gated {
-    type Error = Infallible;
-
-    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        if self.0.opens.load(Ordering::Relaxed) {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
-    }
-
-    fn start_send(self: Pin<&mut Self>, message: String) -> Result<(), Infallible> {
-        assert!(self.0.opens.swap(false, Ordering::Relaxed));
-        self.0.taken.lock().expect("no panic").push(message);
-        Ok(())
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
+    assert_eq!(gate.taken(), ["ping", "the message"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -29,10 +29,10 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             self.poll_timers();
             self.inline.poll_driver();
             self.pump(io.as_mut());
-            // Nobody may be reading, and a pong lie there. Not before the driver knows that the ping
-            // is out: it would call it off for what comes in.
+            // Nobody may be reading, and a pong lie there, or the peer's ping. Not before the driver knows
+            // that a ping is out: it would call it off for what comes in.
             let is_known = !self.inline.rings();
-            if reads == Reads::Ahead && self.is_judged() && is_known {
+            if reads == Reads::Ahead && is_known {
                 self.read_ahead(io.as_mut());
                 self.pump(io.as_mut());
             }
@@ -60,7 +60,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
     }
 
     /// Whether a limit runs that unread input would falsify.
-    fn is_judged(&self) -> bool {
+    pub(super) fn is_judged(&self) -> bool {
         let slot = self.inline.slot();
         slot.is_due() || slot.is_sent() || self.watched.limits_silence()
     }

@@ -17,9 +17,10 @@ use crate::{
 };
 
 impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
-    /// Reads what is to be handed on.
-    pub(super) fn read<T>(
+    /// Reads what is to be handed on, of which `next` comes first.
+    pub(super) fn read_from<T>(
         &mut self,
+        mut next: Poll<Option<Result<P::Message, E>>>,
         mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<P::Message, E>>>
@@ -27,8 +28,8 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         T: Transport<P::Message, ReadError = E>,
         E: Display,
     {
-        for _ in 0..SWALLOWED {
-            let Poll::Ready(item) = io.as_mut().poll_next(cx) else {
+        for left in (0..SWALLOWED).rev() {
+            let Poll::Ready(item) = next else {
                 if let Some(police) = &mut self.police {
                     police.on_empty();
                 }
@@ -44,11 +45,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                         return Poll::Ready(Some(Ok(message)));
                     }
                     // The verdict is there, and what lies behind a flood is not read.
-                    if self
-                        .police
-                        .as_ref()
-                        .is_some_and(|police| police.has_sent_off())
-                    {
+                    if self.has_sent_off() {
                         return Poll::Pending;
                     }
                 }
@@ -62,6 +59,10 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                     return Poll::Ready(None);
                 }
             }
+            if left == 0 {
+                break;
+            }
+            next = io.as_mut().poll_next(cx);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -93,13 +94,16 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         let waker = self.inline.waker().clone();
         let mut cx = Context::from_waker(&waker);
         let before = self.ahead.len();
-        while self.ahead.len() < AHEAD && self.reading == Reading::Open {
-            match self.read(io.as_mut(), &mut cx) {
+        let is_open = self.reading == Reading::Open && !self.has_sent_off();
+        while is_open && self.ahead.len() < AHEAD {
+            let next = io.as_mut().poll_next(&mut cx);
+            match self.read_from(next, io.as_mut(), &mut cx) {
                 Poll::Pending | Poll::Ready(None) => break,
                 Poll::Ready(Some(item)) => self.ahead.push_back(item),
             }
         }
-        if self.ahead.len() >= AHEAD && (self.spares_unread || before < AHEAD) {
+        let is_spared = self.spares_unread || before < AHEAD;
+        if self.ahead.len() >= AHEAD && is_spared && self.is_judged() {
             // The pong may lie behind it, and messages that use the connection.
             self.watched.heard();
             self.watched.used();
@@ -142,6 +146,11 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             Some(police) => police.sends_off(self.watched.is_idle()),
             None => false,
         }
+    }
+
+    fn has_sent_off(&self) -> bool {
+        let police = self.police.as_ref();
+        police.is_some_and(|police| police.has_sent_off())
     }
 
     fn take_pong(&mut self, nonce: Option<u64>) {

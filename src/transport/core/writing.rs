@@ -93,7 +93,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             (Some(ping), Closing::None) if self.settings.pings => self.outbox.put_ping(nonce, ping),
             // Pings wait, and for `ready_timeout` only: so does closing.
             (_, Closing::Begun) => {}
-            (Some(_), Closing::Done) if self.settings.pings && !self.has_close_handshake() => {
+            (_, Closing::Done) if !self.has_close_handshake() => {
                 let refusal = PingError::unsupported("connection was closed for writing");
                 self.inline.slot().refuse(refusal);
                 self.watched.wake_driver();
