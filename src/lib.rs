@@ -162,6 +162,8 @@ pub mod make;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod moment;
+#[cfg(feature = "transport")]
+pub mod mux;
 pub mod ping;
 pub mod ready_limit;
 pub mod reconnect;

@@ -67,6 +67,7 @@
 mod beats;
 mod core;
 mod ear;
+mod ids;
 mod lines;
 mod metronome;
 mod nonces;
@@ -81,7 +82,11 @@ mod websocket;
 
 pub use beats::Beats;
 pub use ear::{Ear, HearingIo, hear};
+pub use ids::Ids;
 pub use lines::Lines;
+pub(crate) use metronome::Metronome;
+pub(crate) use nonces::{Answers, Nonces};
+pub(crate) use outbox::{Next, Outbox};
 pub use protocol::{Kind, Protocol};
 pub use stream::HeartbeatStream;
 #[cfg(feature = "websocket")]
