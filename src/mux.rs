@@ -80,6 +80,6 @@ mod waiting;
 pub use builder::{Builder, InOrder, by_id, in_order};
 pub use connect::{Connect, MakeFuture};
 pub use connection::{Connection, drive};
-pub use error::MuxError;
+pub use error::{ConnectError, MuxError};
 pub use ping::{MuxPing, MuxPong, MuxSource, ping};
 pub use service::{Mux, ResponseFuture};

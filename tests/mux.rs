@@ -12,6 +12,8 @@ mod by_id;
 mod contract;
 #[path = "mux/endings.rs"]
 mod endings;
+#[path = "mux/events.rs"]
+mod events;
 #[path = "mux/in_order.rs"]
 mod in_order;
 #[path = "mux/leaving.rs"]
@@ -30,8 +32,8 @@ use std::fmt::Debug;
 
 use tower_heartbeat::{
     mux::{
-        Builder, Connect, Connection, InOrder, MakeFuture, Mux, MuxError, MuxPing, MuxPong,
-        MuxSource, ResponseFuture,
+        Builder, Connect, ConnectError, Connection, InOrder, MakeFuture, Mux, MuxError, MuxPing,
+        MuxPong, MuxSource, ResponseFuture,
     },
     transport::Lines,
 };
@@ -41,9 +43,10 @@ fn public_types_are_debug_send_sync_and_unpin() {
     fn is<T: Debug + Send + Sync + Unpin>() {}
     fn is_send<T: Debug + Send + Unpin>() {}
     is::<Builder<Lines, InOrder>>();
+    is::<ConnectError>();
     is::<Connect<(), MuxSource, Lines, InOrder>>();
     is_send::<Connection<support::Codec, Lines, InOrder>>();
-    is_send::<MakeFuture<Mux<String>, MuxError>>();
+    is_send::<MakeFuture<Mux<String>>>();
     is::<Mux<String>>();
     is::<MuxError>();
     is::<MuxPing>();

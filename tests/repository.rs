@@ -37,10 +37,10 @@ const ORDER: [&str; 38] = [
     "io",
     "h2_io",
     "tonic",
-    "retry",
-    "balance",
     "transport",
     "mux",
+    "retry",
+    "balance",
     "lib",
 ];
 

@@ -10,7 +10,7 @@ use futures_util::{Sink, Stream};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{builder::Builder, connection::drive, service::Mux};
+use super::{builder::Builder, connection::drive, error::ConnectError, service::Mux};
 use crate::{
     completion::CompleteOnResponse,
     error::BoxError,
@@ -24,6 +24,33 @@ use crate::{
 ///
 /// `connector` is a service from any target to a transport; the result is ready for
 /// `tower::reconnect::Reconnect`. See the [module](super) for the whole stack.
+///
+/// A message counts as a sign of life when it is whole. Where a long one would look like silence, a closure makes the connection, with an
+/// ear:
+///
+/// ```
+/// use std::{io, net::SocketAddr};
+///
+/// use tokio::net::TcpStream;
+/// use tokio_util::codec::{Framed, LinesCodec};
+/// use tower::{Layer, service_fn};
+/// use tower_heartbeat::{Config, HeartbeatLayer, mux, transport::{self, Lines}};
+///
+/// let layer = HeartbeatLayer::new(Config::default(), mux::ping());
+/// let lines = mux::in_order(Lines::new());
+/// let connect = service_fn(move |address: SocketAddr| {
+///     let (layer, lines) = (layer.clone(), lines.clone());
+///     async move {
+///         let (socket, ear) = transport::hear(TcpStream::connect(address).await?);
+///         let (mux, connection) = lines.pair(Framed::new(socket, LinesCodec::new()));
+///         let service = layer.layer(mux);
+///         tokio::spawn(mux::drive(connection.hear_bytes(&ear), service.handle()));
+///         io::Result::Ok(service)
+///     }
+/// });
+/// # fn is_a_service<S: tower::Service<SocketAddr>>(_: S) {}
+/// # is_a_service(connect);
+/// ```
 ///
 /// The time that connecting takes is not bounded here, nor by a `Timeout` around `Reconnect`,
 /// which connects while it becomes ready: put a `Timeout` around the connector.
@@ -58,6 +85,7 @@ where
         + Sink<P::Message, Error: Into<BoxError>>
         + Send
         + 'static,
+    C::Error: Into<BoxError>,
     C::Future: Send + 'static,
     E: Into<BoxError>,
     H: PingSource<Mux<P::Message>> + Clone + Send + 'static,
@@ -68,11 +96,13 @@ where
     D: Clone + Send + 'static,
 {
     type Response = Heartbeat<Mux<P::Message>, D>;
-    type Error = C::Error;
-    type Future = MakeFuture<Self::Response, C::Error>;
+    type Error = ConnectError;
+    type Future = MakeFuture<Self::Response>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), C::Error>> {
-        self.connector.poll_ready(cx)
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        self.connector
+            .poll_ready(cx)
+            .map_err(|error| ConnectError::Connector(error.into()))
     }
 
     fn call(&mut self, target: Target) -> Self::Future {
@@ -81,7 +111,9 @@ where
         let builder = self.builder.clone();
         MakeFuture {
             inner: Box::pin(async move {
-                let transport = transport.await?;
+                let transport = transport
+                    .await
+                    .map_err(|error| ConnectError::Connector(error.into()))?;
                 let (mux, connection) = builder.pair(transport);
                 let service = layer.layer(mux);
                 layer.spawn(Box::pin(drive(connection, service.handle())));
@@ -120,25 +152,25 @@ where
     }
 }
 
-/// A connection in the making; its output is the service `S`, or the connector's error.
+/// A connection in the making; its output is the service `S`, or why there is none.
 ///
 /// # Cancel safety
 ///
 /// Dropping it drops the connection.
 #[must_use = "futures do nothing unless polled"]
-pub struct MakeFuture<S, E> {
-    inner: Pin<Box<dyn Future<Output = Result<S, E>> + Send>>,
+pub struct MakeFuture<S> {
+    inner: Pin<Box<dyn Future<Output = Result<S, ConnectError>> + Send>>,
 }
 
-impl<S, E> Future for MakeFuture<S, E> {
-    type Output = Result<S, E>;
+impl<S> Future for MakeFuture<S> {
+    type Output = Result<S, ConnectError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.as_mut().poll(cx)
     }
 }
 
-impl<S, E> fmt::Debug for MakeFuture<S, E> {
+impl<S> fmt::Debug for MakeFuture<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MakeFuture").finish_non_exhaustive()
     }

@@ -114,6 +114,9 @@ impl<P: Protocol, I> Core<P, I> {
 
     /// Everybody is told, the heartbeat first: it explains what the others are told.
     pub(super) fn end(&mut self, ending: Ending) {
+        if self.shared.ended().is_some() {
+            return;
+        }
         let error = match ending {
             Ending::Left => HeartbeatError::new(Failure::Closed, Stage::NotSent),
             Ending::Verdict(error) => error,
@@ -128,9 +131,8 @@ impl<P: Protocol, I> Core<P, I> {
                 HeartbeatError::shared(Arc::new(cause), Stage::NotSent)
             }
         };
-        if self.shared.end(error.clone()) {
-            self.let_go(&error);
-        }
+        self.shared.end(error.clone());
+        self.let_go(&error);
     }
 
     fn let_go(&mut self, error: &HeartbeatError) {

@@ -1,8 +1,8 @@
-//! Why a request has no answer.
+//! Why a request has no answer, or no connection came about.
 
 use std::fmt;
 
-use crate::error::HeartbeatError;
+use crate::error::{BoxError, HeartbeatError};
 
 /// Why a [`Mux`](super::Mux) has no answer to a request.
 ///
@@ -36,6 +36,30 @@ impl std::error::Error for MuxError {
         match self {
             MuxError::Refused(error) | MuxError::GivenUp(error) => Some(error),
             MuxError::NoId => None,
+        }
+    }
+}
+
+/// Why no connection came about.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The connector failed.
+    Connector(BoxError),
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConnectError::Connector(_) => f.write_str("connecting failed"),
+        }
+    }
+}
+
+impl std::error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ConnectError::Connector(error) => Some(&**error),
         }
     }
 }

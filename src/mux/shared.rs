@@ -85,15 +85,12 @@ impl Shared {
         self.verdict.get()
     }
 
-    /// No more requests are taken. `false` if that was so before.
-    pub(super) fn end(&self, error: HeartbeatError) -> bool {
-        let is_first = self.end.set(error).is_ok();
-        if is_first {
-            self.queue.close();
-            self.in_flight.close();
-            self.slot.wake_driver();
-        }
-        is_first
+    /// No more requests are taken. The reason is there before anybody can ask for it.
+    pub(super) fn end(&self, error: HeartbeatError) {
+        let _first = self.end.set(error);
+        self.queue.close();
+        self.in_flight.close();
+        self.slot.wake_driver();
     }
 
     pub(super) fn ended(&self) -> Option<&HeartbeatError> {

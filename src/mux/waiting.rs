@@ -134,3 +134,54 @@ impl<M> Numbered<M> {
 }
 
 const LEAST_SWEEP: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::mux::shared::Asker;
+
+    struct Plain;
+
+    impl Ids<u64> for Plain {
+        fn id(&self, message: &u64) -> Option<u64> {
+            Some(*message)
+        }
+
+        fn set_id(&self, message: &mut u64, id: u64) {
+            *message = id;
+        }
+    }
+
+    #[test]
+    fn those_who_left_are_not_remembered_for_ever_and_those_who_wait_are() {
+        let mut waiting = Waiting::new(false);
+        let mut awaited = Vec::new();
+        for number in 0..10_000 {
+            let (answer, awaiting) = oneshot::channel();
+            let asker = Asker {
+                answer,
+                _place: None,
+            };
+            let entered = waiting.enter(&Plain, &mut 0, asker);
+            assert!(entered.is_ok());
+            if number % 100 == 0 {
+                awaited.push(awaiting);
+            }
+        }
+        let Waiting::ById(numbered) = &waiting else {
+            unreachable!("as it was made")
+        };
+        let remembered = numbered.askers.len();
+        assert!(remembered <= 3 * awaited.len(), "{remembered}");
+        for asker in waiting.drain() {
+            asker.tell(Ok(7));
+        }
+        assert!(
+            awaited
+                .iter_mut()
+                .all(|awaiting| awaiting.try_recv().is_ok())
+        );
+    }
+}
