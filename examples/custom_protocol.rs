@@ -12,7 +12,7 @@ use nix::{
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::{process::Command, time::Instant};
+use tokio::process::Command;
 use tokio_util::{bytes::Bytes, bytes::BytesMut, codec::LengthDelimitedCodec};
 use tower::{Service, ServiceBuilder, ServiceExt, reconnect::Reconnect};
 use tower_heartbeat::mux::{self, Connect};
@@ -81,7 +81,7 @@ async fn main() -> Result<(), BoxError> {
     let connect = Connect::new(connector, heartbeat, mux::by_id(Frames, Frames));
     let mut service = ServiceBuilder::new()
         .buffer(16)
-        .timeout(Duration::from_secs(60))
+        .timeout(Duration::from_secs(10))
         .service(Reconnect::new(connect, address));
     let mut ask = async |words: &str| {
         let answer = service.ready().await?.call(frame(b'=', 0, words));
@@ -90,9 +90,8 @@ async fn main() -> Result<(), BoxError> {
 
     println!("on the first: {}", ask("hello").await?);
     kill(server, Signal::SIGSTOP)?;
-    let begin = Instant::now();
     let error = ask("is anybody there").await.expect_err("it is frozen");
-    println!("frozen, after {:.1?}: {error}", begin.elapsed());
+    println!("frozen: {error}");
     let error = HeartbeatError::find(&*error).ok_or("not the heartbeat's")?;
     assert_eq!(error.failure(), Failure::PongTimeout);
     assert_eq!(error.stage(), Stage::AwaitingResponse);

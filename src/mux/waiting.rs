@@ -1,6 +1,6 @@
 //! Who waits for an answer, and whose an answer is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map};
 
 use super::shared::Asker;
 use crate::transport::Ids;
@@ -12,14 +12,14 @@ pub(super) enum Waiting<M> {
 }
 
 pub(super) struct Numbered<M> {
-    askers: HashMap<u64, Entry<M>>,
+    askers: HashMap<u64, Waiter<M>>,
     last: u64,
     /// With how many those who have left are looked for: they are told by nobody, and their answers
     /// may never come.
     sweep_at: usize,
 }
 
-struct Entry<M> {
+struct Waiter<M> {
     asker: Asker<M>,
     /// The id that the request had before.
     id: Option<u64>,
@@ -84,8 +84,8 @@ impl<M> Waiting<M> {
         match self {
             Waiting::InOrder(askers) => askers.drain(..).collect(),
             Waiting::ById(numbered) => {
-                let entries = numbered.askers.drain();
-                entries.map(|(_, entry)| entry.asker).collect()
+                let waiters = numbered.askers.drain();
+                waiters.map(|(_, waiter)| waiter.asker).collect()
             }
         }
     }
@@ -97,7 +97,7 @@ impl<M> Numbered<M> {
         I: Ids<M>,
     {
         if self.askers.len() >= self.sweep_at {
-            self.askers.retain(|_, entry| !entry.asker.has_left());
+            self.askers.retain(|_, waiter| !waiter.asker.has_left());
             self.sweep_at = LEAST_SWEEP.max(2 * self.askers.len());
         }
         let own = ids.id(request);
@@ -108,8 +108,8 @@ impl<M> Numbered<M> {
             let Some(id) = ids.id(request) else {
                 break;
             };
-            if !self.askers.contains_key(&id) {
-                self.askers.insert(id, Entry { asker, id: own });
+            if let hash_map::Entry::Vacant(place) = self.askers.entry(id) {
+                place.insert(Waiter { asker, id: own });
                 return Ok(());
             }
         }
@@ -123,13 +123,13 @@ impl<M> Numbered<M> {
         let Some(id) = ids.id(message) else {
             return Whose::Peer;
         };
-        let Some(entry) = self.askers.remove(&id) else {
+        let Some(waiter) = self.askers.remove(&id) else {
             return Whose::Nobody;
         };
-        if let Some(own) = entry.id {
+        if let Some(own) = waiter.id {
             ids.set_id(message, own);
         }
-        Whose::Asker(entry.asker)
+        Whose::Asker(waiter.asker)
     }
 }
 

@@ -65,11 +65,10 @@ async fn a_silent_peer_is_dead_within_the_bound_and_the_transport_is_closed_at_o
 async fn slow_requests_hold_up_no_ping_and_a_peer_that_answers_those_lives() {
     // As many as may be in flight, and in order.
     let (mut service, handle, far) = watch(&in_order().max_in_flight(at_most(3)), config());
-    let calls: Vec<_> = futures_util::future::join_all((0..3).map(|_| {
-        let mut service = service.clone();
-        async move { service.ready().await.expect("open").call("slow".into()) }
-    }))
-    .await;
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        calls.push(service.ready().await.expect("open").call("slow".into()));
+    }
     assert!(timeout(millis(10), service.ready()).await.is_err());
     let peer = tokio::spawn(live(far));
     sleep(millis(20_000)).await;
