@@ -10,6 +10,7 @@ use std::{
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use tokio::io::{AsyncWriteExt, duplex};
+use tokio_test::{assert_pending, assert_ready_err, task};
 use tokio_util::codec::LinesCodecError;
 use tower::{Service, ServiceExt};
 use tower_heartbeat::{
@@ -19,8 +20,8 @@ use tower_heartbeat::{
 };
 
 use crate::support::{
-    Answer, by_id, call, config, connect, connect_over, found, in_order, line, lines, settle, soon,
-    watch,
+    Answer, at_most, by_id, call, config, connect, connect_over, found, in_order, line, lines,
+    settle, soon, watch,
 };
 
 #[track_caller]
@@ -63,6 +64,25 @@ async fn the_peers_end_fails_what_was_sent_and_what_was_not_each_with_its_stage(
     assert_refused(&mux.call("after the end".into()).await);
     drop(ready);
     running.await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_room_is_told_of_the_end() {
+    for builder in [
+        in_order().max_in_flight(at_most(1)),
+        in_order().max_queued(at_most(1)),
+    ] {
+        let (near, far) = duplex(64);
+        let (mut mux, connection) = builder.pair(lines(near));
+        let asked = call(&mut mux, "hello").await;
+        let mut ready = task::spawn(mux.ready());
+        assert_pending!(ready.poll());
+        drop(connection);
+        assert!(ready.is_woken());
+        let error = assert_ready_err!(ready.poll());
+        assert_eq!(found(&error), (Failure::Transport, Stage::NotSent));
+        drop((ready, asked, far));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -156,6 +156,46 @@ async fn a_wrong_number_is_no_pong_and_a_later_pong_answers_earlier_pings() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ping_that_other_traffic_has_rescued_may_be_answered_late() {
+    let (_service, handle, mut far) = watch(&mux::in_order(WithPushes(Lines::new())), config());
+    assert_eq!(line(&mut far).await, "ping");
+    for _ in 0..10 {
+        tell(&mut far, "!news").await;
+        sleep(millis(399)).await;
+    }
+    assert_eq!((handle.pings(), handle.pongs()), (1, 0));
+    tell(&mut far, "pong").await;
+    settle().await;
+    assert_eq!((handle.pings(), handle.pongs()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_that_were_called_off_before_they_were_out_do_not_pile_up() {
+    let (near, far) = duplex(4);
+    let (mux, connection) = mux::in_order(WithPushes(Lines::new())).pair(lines(near));
+    let mut service = HeartbeatLayer::new(config(), mux::ping()).layer(mux);
+    let handle = service.handle();
+    tokio::spawn(mux::drive(connection, handle.clone()));
+    let asked = service.ready().await.expect("open").call("hello".into());
+    let mut far = lines(far);
+    for _ in 0..20 {
+        // One is due, and stuck behind `hello`.
+        sleep(millis(450)).await;
+        tell(&mut far, "!n").await;
+    }
+    assert_eq!((handle.state(), handle.pings()), (State::Alive, 0));
+    assert_eq!(line(&mut far).await, "hello");
+    assert_eq!(line(&mut far).await, "ping");
+    assert!(timeout(millis(200), far.next()).await.is_err());
+    tell(&mut far, "answer").await;
+    assert_eq!(soon("an answer", asked).await.expect("alive"), "answer");
+    assert_eq!(line(&mut far).await, "ping");
+    tell(&mut far, "pong").await;
+    settle().await;
+    assert_eq!((handle.pings(), handle.pongs()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ping_that_does_not_get_out_is_blocked_and_its_peer_not_convicted() {
     let (near, _far) = duplex(4);
     let (mux, connection) = in_order().pair(lines(near));

@@ -74,6 +74,33 @@ async fn control_frames_go_beside_requests_and_the_last_user_leaves_with_a_close
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_peers_close_frame_is_awaited_for_half_a_second_and_no_longer() {
+    let tasks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    for answers in [true, false] {
+        let (service, handle, mut far) = pair().await;
+        handle.close();
+        settle().await;
+        tokio::time::sleep(millis(490)).await;
+        assert_eq!(tasks(), 1, "the connection's; the driver is gone");
+        if answers {
+            assert!(far.next().await.expect("a frame").expect("open").is_close());
+            // The socket answers when it is read from; a server then closes.
+            assert!(far.next().await.is_none());
+            drop(far);
+        } else {
+            tokio::time::sleep(millis(11)).await;
+        }
+        settle().await;
+        assert_eq!(tasks(), 0, "{answers}");
+        drop(service);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_peer_is_left_with_a_close_frame_and_nobody_waits_for_its_own() {
     let (service, handle, mut far) = pair().await;
     assert_eq!(soon("an end", handle.closed()).await, Failure::PongTimeout);
