@@ -106,6 +106,30 @@ async fn the_peers_pings_are_answered_at_once_also_while_the_queue_is_full() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_ping_overtakes_the_requests_in_the_queue() {
+    let (near, far) = duplex(8);
+    let (mux, connection) = in_order().pair(lines(near));
+    let mut service = HeartbeatLayer::new(config(), mux::ping()).layer(mux);
+    tokio::spawn(mux::drive(connection, service.handle()));
+    let mut far = lines(far);
+    // Framed takes 8 KiB before it says that it is full; the rest waits in the queue.
+    let mut calls = Vec::new();
+    for _ in 0..180 {
+        let ready = service.ready().await.expect("open");
+        calls.push(ready.call("x".repeat(60)));
+        settle().await;
+    }
+    // Past the interval and a tick.
+    sleep(millis(480)).await;
+    let mut read = Vec::new();
+    for _ in 0..181 {
+        read.push(line(&mut far).await);
+    }
+    let place = read.iter().position(|line| line == "ping");
+    assert!(place.is_some_and(|place| place < 150), "{place:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn whatever_comes_in_is_a_sign_of_life() {
     for heard in ["!news", "ping", "answer to nobody", "pong"] {
         let (_service, handle, mut far) = watch(&mux::in_order(WithPushes(Lines::new())), config());

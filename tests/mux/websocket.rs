@@ -13,6 +13,7 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
     sync::mpsc,
+    time::Instant,
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -71,6 +72,16 @@ async fn control_frames_go_beside_requests_and_the_last_user_leaves_with_a_close
     assert_eq!(soon("the end", peer).await.expect("no panic"), 1);
     settle().await;
     assert_eq!(handle.failure(), Some(Failure::Closed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_peers_ping_is_answered_at_once_on_a_connection_that_has_nothing_to_say() {
+    let (_service, _, mut far) = pair().await;
+    let begin = Instant::now();
+    far.send(Message::Ping("hi".into())).await.expect("open");
+    let pong = soon("a pong", far.next()).await.expect("a frame");
+    assert_eq!(pong.expect("open"), Message::Pong("hi".into()));
+    assert_eq!(begin.elapsed(), millis(0));
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,7 +33,10 @@ where
             self.make_ping();
         }
         self.write_heartbeats(io.as_mut(), cx)?;
-        self.write_requests(io.as_mut(), cx)?;
+        // A transport that made room just as a heartbeat was told to wait would give it to a request, each time.
+        if self.outbox.next(self.shared.slot.is_due()).is_none() {
+            self.write_requests(io.as_mut(), cx)?;
+        }
         if self.outbox.is_unflushed()
             && let Poll::Ready(flushed) = io.poll_flush(cx)
         {
