@@ -1,6 +1,16 @@
 //! The heartbeat beside the requests.
 
-use futures_util::StreamExt;
+use std::{
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use futures_util::{Sink, Stream, StreamExt};
 use tokio::{
     io::{AsyncWriteExt, duplex},
     time::{Instant, sleep, timeout},
@@ -127,6 +137,53 @@ async fn a_ping_overtakes_the_requests_in_the_queue() {
     }
     let place = read.iter().position(|line| line == "ping");
     assert!(place.is_some_and(|place| place < 150), "{place:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_transport_that_answers_by_itself_is_flushed() {
+    /// Brings one beat.
+    struct Once {
+        beat: Option<String>,
+        flushes: Arc<AtomicU32>,
+    }
+    impl Stream for Once {
+        type Item = io::Result<String>;
+        fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            match self.beat.take() {
+                Some(beat) => Poll::Ready(Some(Ok(beat))),
+                None => Poll::Pending,
+            }
+        }
+    }
+    impl Sink<String> for Once {
+        type Error = io::Error;
+        fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn start_send(self: Pin<&mut Self>, _: String) -> io::Result<()> {
+            Ok(())
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.flushes.fetch_add(1, Ordering::Relaxed);
+            Poll::Ready(Ok(()))
+        }
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    let beats = Beats::new("beat".to_string(), millis(10_000)).expect("legal");
+    for (beat, flushed) in [(None, 0), (Some("beat".to_string()), 1)] {
+        let flushes = Arc::new(AtomicU32::new(0));
+        let transport = Once {
+            beat,
+            flushes: Arc::clone(&flushes),
+        };
+        let (_mux, connection) = mux::in_order(beats.clone()).pair(transport);
+        tokio::spawn(connection);
+        settle().await;
+        assert_eq!(flushes.load(Ordering::Relaxed), flushed);
+    }
 }
 
 #[tokio::test(start_paused = true)]
