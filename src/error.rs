@@ -126,6 +126,14 @@ pub enum Failure {
     Unsupported,
 }
 
+impl Failure {
+    /// Whether a connection that ended so may still close in good order.
+    #[cfg(any(feature = "hyper", feature = "transport"))]
+    pub(crate) fn allows_goodbye(self) -> bool {
+        matches!(self, Failure::IdleTimeout | Failure::Closed)
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -226,7 +234,7 @@ impl HeartbeatError {
         HeartbeatError { cause, stage }
     }
 
-    #[cfg(any(feature = "h2-io", feature = "hyper"))]
+    #[cfg(any(feature = "h2-io", feature = "hyper", feature = "transport"))]
     pub(crate) fn at(self, stage: Stage) -> Self {
         HeartbeatError { stage, ..self }
     }

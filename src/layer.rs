@@ -175,7 +175,7 @@ impl<P, C> HeartbeatLayer<P, C> {
 
     /// Has `spawn` run the driver of the layer's connections, with a call when the first of them is
     /// wrapped, and again if the driver has ended by the time of another one;
-    /// a `Connect` of the `hyper` feature also gives it the tasks that drive connections.
+    /// a `Connect` (of the `hyper` feature, or of the `mux` module) also gives it the tasks that drive connections.
     ///
     /// The driver needs tokio's time. One that is dropped ends its connections with
     /// [`Failure::MonitorGone`](crate::Failure::MonitorGone).
@@ -268,7 +268,7 @@ impl<P, C> HeartbeatLayer<P, C> {
     }
 
     /// Has `task` run where the drivers do; where that is nowhere, it is dropped.
-    #[cfg(feature = "hyper")]
+    #[cfg(any(feature = "hyper", feature = "transport"))]
     pub(crate) fn spawn(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
         self.fleets.spawner.spawn(task);
     }

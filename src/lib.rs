@@ -89,7 +89,7 @@
 //!   reached again, and `tower::load::Load` (the `balance` module).
 //! - `metrics`: figures of all connections for the recorder of the `metrics` facade (the `metrics` module).
 //! - `transport`: pings on message transports, any `Stream` + `Sink`, with lines, one-way beats or a protocol of
-//!   one's own, and such a transport as the server of a service (the `transport` module).
+//!   one's own, and such a transport as the server of a service (the `transport` module), or as a service (the `mux` module).
 //! - `websocket`: the same with WebSocket's control frames (`transport::WebSocket`); implies `transport`.
 //!
 //! # Tracing
@@ -112,6 +112,7 @@
 //! | `next connection waits` (in the caller's span, target `tower_heartbeat::reconnect`) | debug | `failures`, `delay` |
 //! | `request is sent again` (in the caller's span, target `tower_heartbeat::retry`) | debug | `attempt`, `stage` |
 //! | `request is not sent again`: why (likewise) | debug | `attempt`, `stage`, `reason` |
+//! | `answer comes too late`, `answer to no request`, `message to nobody` (`mux`) | debug | |
 //! | `local fault suspected` (outside of any connection's span) | warn | `missed`, `asked` |
 //!
 //! [`HeartbeatLayer::on_event`] tells the same to a hook, connection by connection.
@@ -165,6 +166,8 @@ pub mod make;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod moment;
+#[cfg(feature = "transport")]
+pub mod mux;
 pub mod ping;
 #[cfg(any(feature = "h2-io", feature = "transport"))]
 mod ping_policy;

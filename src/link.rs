@@ -357,7 +357,7 @@ impl Link {
     }
 
     /// Takes no more calls; those in flight go on, and the driver ends the link after the last.
-    #[cfg(any(feature = "h2-io", feature = "hyper"))]
+    #[cfg(any(feature = "h2-io", feature = "hyper", feature = "transport"))]
     pub(crate) fn leave(&self, cause: Cause) {
         let cause = self.with_figures(cause);
         if self.rare().departure.set(Arc::new(cause)).is_ok() {

@@ -125,7 +125,7 @@ pub struct Backoff<M> {
 }
 
 impl<M> Backoff<M> {
-    /// Wraps `inner`, whose connections have a heartbeat: a `Connect` of the `hyper` feature, a
+    /// Wraps `inner`, whose connections have a heartbeat: a `Connect` of the `hyper` feature or of the `mux` module, a
     /// `tonic::ConnectChannel`, or a [`MakeHeartbeat`](crate::make::MakeHeartbeat).
     #[must_use]
     pub fn new(inner: M, delays: Delays) -> Self {

@@ -1,7 +1,7 @@
 //! Servers that others wrote, each in a process of its own on loopback: frozen, found, thawed, replaced.
 //!
 //! Real time and wide margins. A peer that is not installed is skipped, with the reason on stderr, unless
-//! `REQUIRED_PEERS` names it (`grpcio nginx websockets`); `PEERS_PYTHON` names the Python that has `grpcio`,
+//! `REQUIRED_PEERS` names it (`grpcio nginx redis websockets`); `PEERS_PYTHON` names the Python that has `grpcio`,
 //! `grpcio-health-checking` and `websockets`.
 
 #![cfg(all(target_os = "linux", feature = "hyper", feature = "tonic"))]
@@ -28,6 +28,9 @@ mod nginx;
 mod nginx_pings;
 #[path = "real_peers/peer.rs"]
 mod peer;
+#[cfg(feature = "transport")]
+#[path = "real_peers/redis.rs"]
+mod redis;
 #[path = "real_peers/skip.rs"]
 mod skip;
 #[expect(dead_code, reason = "the HTTP/2 tests use the rest")]

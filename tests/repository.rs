@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 39] = [
+const ORDER: [&str; 40] = [
     "sync",
     "signals",
     "inbox",
@@ -38,9 +38,10 @@ const ORDER: [&str; 39] = [
     "io",
     "h2_io",
     "tonic",
+    "transport",
+    "mux",
     "retry",
     "balance",
-    "transport",
     "pong",
     "lib",
 ];

@@ -260,6 +260,30 @@ async fn a_connection_that_did_not_come_about_has_sent_nothing() {
     }
 }
 
+#[cfg(feature = "transport")]
+#[tokio::test(start_paused = true)]
+async fn a_mux_says_whether_the_transport_had_the_request() {
+    use tower_heartbeat::mux::{ConnectError, MuxError};
+
+    let awaiting = Stage::AwaitingResponse;
+    let failed = |stage| HeartbeatError::new(Failure::Transport, stage);
+    let rows = [
+        (
+            MuxError::Refused(failed(Stage::NotSent)),
+            Some(Stage::NotSent),
+        ),
+        (MuxError::GivenUp(failed(awaiting)), Some(awaiting)),
+        (MuxError::NoId, None),
+    ];
+    for (error, progress) in rows {
+        let error = Error::Inner(error);
+        assert_eq!(error.progress(), progress);
+        assert_eq!(BoxError::from(error).progress(), progress);
+    }
+    let error = BoxError::from(ConnectError::Connector("refused".into()));
+    assert_eq!(error.progress(), Some(Stage::NotSent));
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_policy_does_is_traced() {
     let log = Log::default();

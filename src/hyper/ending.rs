@@ -3,10 +3,7 @@
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use super::wire::Wire;
-use crate::{
-    error::{Failure, HeartbeatError},
-    link::Link,
-};
+use crate::{error::HeartbeatError, link::Link};
 
 /// What `wire` hears is evidence for `link`; the end of `link` closes the IO, but for one that may
 /// say goodbye.
@@ -14,7 +11,7 @@ pub(super) fn watch(wire: &Arc<Wire>, link: &Arc<Link>) {
     wire.watch(link);
     let wire = Arc::clone(wire);
     link.on_end(Box::new(move |error: &HeartbeatError| {
-        if !says_goodbye(error.failure()) {
+        if !error.failure().allows_goodbye() {
             wire.cut(error);
         }
         wire.wake_waiters();
@@ -36,11 +33,6 @@ where
         second.as_mut().poll(cx).map(|_| None)
     })
     .await
-}
-
-/// Whether a connection that ended so may still close in good order.
-pub(super) fn says_goodbye(failure: Failure) -> bool {
-    matches!(failure, Failure::IdleTimeout | Failure::Closed)
 }
 
 pub(super) const GOODBYE: Duration = Duration::from_millis(500);

@@ -4,6 +4,8 @@ use std::{any::Any, error::Error as StdError};
 
 #[cfg(feature = "hyper")]
 use crate::hyper::http2::{ConnectError, SendError};
+#[cfg(feature = "transport")]
+use crate::mux::{self, MuxError};
 use crate::{
     error::{BoxError, Error, HeartbeatError, Stage, chain},
     ready_limit::NotReady,
@@ -52,6 +54,10 @@ fn inner(error: &dyn Any) -> Option<Stage> {
     if let Some(error) = error.downcast_ref::<SendError>() {
         return found(error);
     }
+    #[cfg(feature = "transport")]
+    if let Some(error) = error.downcast_ref::<MuxError>() {
+        return found(error);
+    }
     None
 }
 
@@ -79,6 +85,10 @@ fn found(error: &(dyn StdError + 'static)) -> Option<Stage> {
 fn came_to_no_connection(error: &(dyn StdError + 'static)) -> bool {
     #[cfg(feature = "hyper")]
     if error.is::<ConnectError>() {
+        return true;
+    }
+    #[cfg(feature = "transport")]
+    if error.is::<mux::ConnectError>() {
         return true;
     }
     error.is::<ReconnectError>() || error.is::<NotReady>()

@@ -48,7 +48,7 @@ pub struct Ear(Arc<OnceLock<Arc<Link>>>);
 
 impl Ear {
     /// Only the first link is told.
-    pub(super) fn listen_for(&self, link: &Arc<Link>) {
+    pub(crate) fn listen_for(&self, link: &Arc<Link>) {
         self.0.get_or_init(|| Arc::clone(link));
     }
 

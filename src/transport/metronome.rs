@@ -13,7 +13,7 @@ use crate::{
     moment::{Clock, Moment},
 };
 
-pub(super) struct Metronome {
+pub(crate) struct Metronome {
     interval: Duration,
     clock: Clock,
     due_at: Moment,
@@ -21,7 +21,7 @@ pub(super) struct Metronome {
 }
 
 impl Metronome {
-    pub(super) fn new(interval: Duration, clock: Clock) -> Metronome {
+    pub(crate) fn new(interval: Duration, clock: Clock) -> Metronome {
         let interval = interval.max(MILLISECOND);
         Metronome {
             interval,
@@ -32,7 +32,7 @@ impl Metronome {
     }
 
     /// Whether a beat is due; if not, `cx` is woken for it. After a pause the beats that were missed are not made up for.
-    pub(super) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_beat(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let now = self.clock.now();
         let is_due = self.due_at <= now;
         if is_due {

@@ -8,7 +8,7 @@ use std::{
 
 /// The nonces of the pings that were written and have no pong yet, oldest first. One of them is
 /// awaited at most; the others were given up for other signs of life, and may be answered still.
-pub(super) struct Nonces {
+pub(crate) struct Nonces {
     /// Hard to guess, and another one for each connection.
     random: RandomState,
     made: u64,
@@ -17,7 +17,7 @@ pub(super) struct Nonces {
 
 /// What a pong is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answers {
+pub(crate) enum Answers {
     Newest,
     /// A ping that was given up.
     Older,
@@ -25,7 +25,7 @@ pub(super) enum Answers {
 }
 
 impl Nonces {
-    pub(super) fn new() -> Nonces {
+    pub(crate) fn new() -> Nonces {
         Nonces {
             random: RandomState::new(),
             made: 0,
@@ -33,13 +33,13 @@ impl Nonces {
         }
     }
 
-    pub(super) fn next(&mut self) -> NonZeroU64 {
+    pub(crate) fn next(&mut self) -> NonZeroU64 {
         self.made += 1;
         NonZeroU64::new(self.random.hash_one(self.made)).unwrap_or(NonZeroU64::MIN)
     }
 
     /// The ping with this nonce was written.
-    pub(super) fn wrote(&mut self, nonce: NonZeroU64) {
+    pub(crate) fn wrote(&mut self, nonce: NonZeroU64) {
         if self.out.len() == REMEMBERED {
             self.out.pop_front();
         }
@@ -48,7 +48,7 @@ impl Nonces {
 
     /// A pong came in. Older pings are answered with a newer one; a pong that doesn't tell which it
     /// answers does for the newest, because a peer may answer several at once.
-    pub(super) fn take(&mut self, nonce: Option<u64>) -> Answers {
+    pub(crate) fn take(&mut self, nonce: Option<u64>) -> Answers {
         let Some(nonce) = nonce else {
             return match self.out.pop_front() {
                 Some(_) => Answers::Newest,

@@ -3,7 +3,7 @@
 use std::{mem, num::NonZeroU64};
 
 /// One place for each kind, so that no flood and no stall makes it grow.
-pub(super) struct Outbox<M> {
+pub(crate) struct Outbox<M> {
     /// A message of the user's, who was told that the transport is ready before a heartbeat used
     /// that.
     held: Option<M>,
@@ -22,7 +22,7 @@ pub(super) struct Outbox<M> {
 
 /// What is to be written next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub(crate) enum Next {
     Held,
     Answer,
     Ping,
@@ -30,7 +30,7 @@ pub(super) enum Next {
 }
 
 impl<M> Outbox<M> {
-    pub(super) fn new() -> Outbox<M> {
+    pub(crate) fn new() -> Outbox<M> {
         Outbox {
             held: None,
             answer: None,
@@ -43,7 +43,7 @@ impl<M> Outbox<M> {
     }
 
     /// The user's first: it was taken before.
-    pub(super) fn next(&self, is_ping_due: bool) -> Option<Next> {
+    pub(crate) fn next(&self, is_ping_due: bool) -> Option<Next> {
         if self.held.is_some() {
             Some(Next::Held)
         } else if self.answer.is_some() {
@@ -58,91 +58,91 @@ impl<M> Outbox<M> {
     }
 
     /// Whether the transport is waited for.
-    pub(super) fn waits(&self, is_ping_due: bool) -> bool {
+    pub(crate) fn waits(&self, is_ping_due: bool) -> bool {
         self.is_unflushed || self.next(is_ping_due).is_some()
     }
 
-    pub(super) fn hold(&mut self, message: M) {
+    pub(crate) fn hold(&mut self, message: M) {
         assert!(self.held.is_none(), "`start_send` without `poll_ready`");
         self.held = Some(message);
     }
 
-    pub(super) fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.held.is_some()
     }
 
-    pub(super) fn take_held(&mut self) -> Option<M> {
+    pub(crate) fn take_held(&mut self) -> Option<M> {
         self.held.take()
     }
 
     /// Instead of an older answer, if the transport has not taken that yet.
-    pub(super) fn answer(&mut self, answer: M) {
+    pub(crate) fn answer(&mut self, answer: M) {
         self.answer = Some(answer);
     }
 
-    pub(super) fn has_answer(&self) -> bool {
+    pub(crate) fn has_answer(&self) -> bool {
         self.answer.is_some()
     }
 
-    pub(super) fn take_answer(&mut self) -> Option<M> {
+    pub(crate) fn take_answer(&mut self) -> Option<M> {
         self.answer.take()
     }
 
     /// Whether a ping that is due finds none that would serve.
-    pub(super) fn lacks_ping(&self) -> bool {
+    pub(crate) fn lacks_ping(&self) -> bool {
         self.ping.is_none() && !self.is_ping_unflushed
     }
 
-    pub(super) fn put_ping(&mut self, nonce: NonZeroU64, ping: M) {
+    pub(crate) fn put_ping(&mut self, nonce: NonZeroU64, ping: M) {
         self.ping = Some((nonce, ping));
     }
 
-    pub(super) fn take_ping(&mut self) -> Option<(NonZeroU64, M)> {
+    pub(crate) fn take_ping(&mut self) -> Option<(NonZeroU64, M)> {
         let ping = self.ping.take();
         self.is_ping_unflushed = ping.is_some();
         ping
     }
 
-    pub(super) fn beat(&mut self) {
+    pub(crate) fn beat(&mut self) {
         self.is_beat_due = true;
     }
 
-    pub(super) fn take_beat(&mut self) {
+    pub(crate) fn take_beat(&mut self) {
         self.is_beat_due = false;
     }
 
     /// Something was written, or the transport wrote by itself.
-    pub(super) fn wrote(&mut self) {
+    pub(crate) fn wrote(&mut self) {
         self.is_unflushed = true;
         self.is_readiness_used = true;
     }
 
-    pub(super) fn is_unflushed(&self) -> bool {
+    pub(crate) fn is_unflushed(&self) -> bool {
         self.is_unflushed
     }
 
-    pub(super) fn flushed(&mut self) {
+    pub(crate) fn flushed(&mut self) {
         self.is_unflushed = false;
     }
 
     /// The ping that was written is out. `false` if there is none.
-    pub(super) fn take_unflushed_ping(&mut self) -> bool {
+    pub(crate) fn take_unflushed_ping(&mut self) -> bool {
         mem::take(&mut self.is_ping_unflushed)
     }
 
     /// The user was told that the transport is ready.
     #[inline]
-    pub(super) fn promise_readiness(&mut self) {
+    pub(crate) fn promise_readiness(&mut self) {
         self.is_readiness_used = false;
     }
 
     #[inline]
-    pub(super) fn is_readiness_used(&self) -> bool {
+    pub(crate) fn is_readiness_used(&self) -> bool {
         self.is_readiness_used
     }
 
     /// No heartbeat may be written any more.
-    pub(super) fn close(&mut self) {
+    pub(crate) fn close(&mut self) {
         self.answer = None;
         self.ping = None;
         self.is_beat_due = false;

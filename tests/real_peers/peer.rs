@@ -104,7 +104,32 @@ impl Peer {
             address,
             folder: Some(folder),
         };
-        peer.listens().await;
+        peer.listens_at(peer.http2()).await;
+        Some(peer)
+    }
+
+    /// redis-server, which keeps nothing, if it is installed.
+    #[cfg(feature = "transport")]
+    pub(crate) async fn redis() -> Option<Peer> {
+        if !runs(Command::new("redis-server").arg("--version")) {
+            skip("redis", "no redis-server");
+            return None;
+        }
+        let address = address_of_its_own();
+        let child = Command::new("redis-server")
+            .args(["--bind", &address.ip().to_string()])
+            .args(["--port", &address.port().to_string()])
+            .args(["--save", "", "--appendonly", "no"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("it ran before");
+        let mut peer = Peer {
+            child,
+            address,
+            folder: None,
+        };
+        peer.listens_at(address).await;
         Some(peer)
     }
 
@@ -144,9 +169,9 @@ impl Peer {
         kill(Pid::from_raw(id), signal).expect("it runs");
     }
 
-    async fn listens(&mut self) {
+    async fn listens_at(&mut self, address: SocketAddr) {
         for _ in 0..500 {
-            if TcpStream::connect(self.http2()).await.is_ok() {
+            if TcpStream::connect(address).await.is_ok() {
                 return;
             }
             let ended = self.child.try_wait().expect("it can be asked");
@@ -157,8 +182,9 @@ impl Peer {
     }
 
     fn log(&self) -> String {
-        let folder = self.folder.as_ref().expect("nginx has one");
-        fs::read_to_string(folder.join("error.log")).unwrap_or_default()
+        let log = self.folder.as_ref().map(|folder| folder.join("error.log"));
+        log.and_then(|log| fs::read_to_string(log).ok())
+            .unwrap_or_default()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
     error::{BoxError, Cause, Failure},
     handle::Handle,
     hyper::{
-        ending::{GOODBYE, says_goodbye, until, watch},
+        ending::{GOODBYE, until, watch},
         wire::{Io, Wire},
     },
     link::Link,
@@ -88,7 +88,7 @@ where
         }
         None if handle
             .error()
-            .is_some_and(|end| says_goodbye(end.failure())) =>
+            .is_some_and(|end| end.failure().allows_goodbye()) =>
         {
             let mut io = inner.into_parts().io;
             let goodbye = poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx));

@@ -12,7 +12,7 @@ use crate::{
     error::{BoxError, Cause, Failure},
     handle::Handle,
     hyper::{
-        ending::{GOODBYE, says_goodbye, until, watch},
+        ending::{GOODBYE, until, watch},
         wire::{Io, Wire, failed_by},
     },
     link::Link,
@@ -89,7 +89,7 @@ where
     drop(witness);
     let failure = until(handle.closed(), wire.io_closed()).await;
     if let Some(failure) = failure
-        && says_goodbye(failure)
+        && failure.allows_goodbye()
     {
         drop(tokio::time::timeout(GOODBYE, wire.io_closed()).await);
     }
