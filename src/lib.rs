@@ -168,6 +168,8 @@ pub mod reconnect;
 #[cfg(feature = "retry")]
 pub mod retry;
 mod rtt;
+#[cfg(feature = "server")]
+pub mod server;
 mod service;
 mod share;
 mod signals;

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 37] = [
+const ORDER: [&str; 38] = [
     "sync",
     "signals",
     "inbox",
@@ -40,6 +40,7 @@ const ORDER: [&str; 37] = [
     "retry",
     "balance",
     "transport",
+    "server",
     "lib",
 ];
 
