@@ -14,5 +14,7 @@ mod drains;
 mod handshake;
 #[path = "server/idle.rs"]
 mod idle;
+#[path = "server/memory.rs"]
+mod memory;
 #[path = "server/support/mod.rs"]
 mod support;

@@ -109,7 +109,8 @@ impl Handle {
     /// its response, such as a tunnel in an HTTP/2 stream (`CONNECT`).
     #[must_use]
     pub fn busy(&self) -> Busy {
-        Busy::new(Arc::clone(&self.shared))
+        self.shared.tell(|machine, now| machine.on_busy(now));
+        Busy::begun(Arc::clone(&self.shared))
     }
 }
 
@@ -128,8 +129,8 @@ pub struct Busy {
 }
 
 impl Busy {
-    pub(super) fn new(shared: Arc<Shared>) -> Busy {
-        shared.tell(|machine, now| machine.on_request_start(now));
+    /// Of something of which the machine knows that it began.
+    pub(super) fn begun(shared: Arc<Shared>) -> Busy {
         Busy { shared }
     }
 

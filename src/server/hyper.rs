@@ -161,6 +161,7 @@ where
                 let (reason, error) = match result {
                     Ok(()) if shared.io_is_gone() => (Reason::ClientClosed, None),
                     Ok(()) => (Reason::Upgraded, None),
+                    Err(error) if is_called_off(&*error) => (Reason::Shutdown, None),
                     Err(error) => (reason_of(&*error), Some(error)),
                 };
                 return Poll::Ready(shared.end(reason, error.map(Arc::from)));
@@ -190,6 +191,12 @@ where
             .field("watch", &self.watch)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether it was told to leave before it had read anything: then it knows no better order.
+fn is_called_off(error: &(dyn StdError + 'static)) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(|error| error.kind() == io::ErrorKind::Interrupted)
 }
 
 /// What an error of the connection says of its client.

@@ -38,7 +38,7 @@
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{limits::Limits, reason::Reason};
 use crate::moment::Moment;
@@ -83,9 +83,9 @@ pub(super) struct Machine {
     blocked: bool,
     /// Whether an HTTP/2 stream is open.
     streams: bool,
-    idle_since: Option<Moment>,
-    reading_since: Option<Moment>,
-    writing_since: Option<Moment>,
+    idle: Stopwatch,
+    reading: Stopwatch,
+    writing: Stopwatch,
     /// Whether a pause of our own was excused since something was last heard.
     excused: bool,
 }
@@ -107,9 +107,9 @@ impl Machine {
             untaken: 0,
             blocked: false,
             streams: false,
-            idle_since: Some(now),
-            reading_since: None,
-            writing_since: None,
+            idle: Stopwatch::since(now),
+            reading: Stopwatch::STOPPED,
+            writing: Stopwatch::STOPPED,
             excused: false,
             limits,
         }
@@ -133,7 +133,12 @@ impl Machine {
 
     /// Since when nothing is in flight; `None` while something is.
     pub(super) fn idle_since(&self) -> Option<Moment> {
-        self.idle_since
+        self.idle.started_at()
+    }
+
+    /// Whether the time of bytes that are read matters.
+    pub(super) fn is_reading(&self) -> bool {
+        self.reading.started_at().is_some() && self.limits.read_timeout.is_some()
     }
 
     /// HTTP/2's preface and SETTINGS are in. A first request says as much. Returns whether this was news.
@@ -150,6 +155,11 @@ impl Machine {
 
     pub(super) fn on_request_start(&mut self, now: Moment) {
         self.begun += 1;
+        self.on_busy(now);
+    }
+
+    /// Something is in flight that is no request; it ends like one.
+    pub(super) fn on_busy(&mut self, now: Moment) {
         self.requests += 1;
         self.settle(now);
     }
@@ -190,7 +200,7 @@ impl Machine {
     /// It was taken, or the body is gone.
     pub(super) fn on_taken(&mut self, now: Moment) {
         self.untaken = self.untaken.saturating_sub(1);
-        self.writing_since = None;
+        self.writing = Stopwatch::STOPPED;
         self.excused = false;
         self.settle(now);
     }
@@ -203,7 +213,7 @@ impl Machine {
 
     /// Bytes were read.
     pub(super) fn on_read(&mut self, now: Moment) {
-        self.reading_since = None;
+        self.reading = Stopwatch::STOPPED;
         self.excused = false;
         self.settle(now);
     }
@@ -218,11 +228,9 @@ impl Machine {
     pub(super) fn on_written(&mut self, progress: bool, now: Moment) {
         self.blocked = false;
         if progress {
-            self.writing_since = None;
+            self.writing = Stopwatch::STOPPED;
             self.excused = false;
-            if self.idle_since.is_some() {
-                self.idle_since = None;
-            }
+            self.idle = Stopwatch::STOPPED;
         }
         self.settle(now);
     }
@@ -238,8 +246,10 @@ impl Machine {
         if let State::Opening { open_by } = &mut self.state {
             *open_by = (*open_by).max(now.after(self.limits.max_local_pause));
         }
-        for since in [&mut self.reading_since, &mut self.writing_since] {
-            *since = since.map(|_| now);
+        for running in [&mut self.reading, &mut self.writing] {
+            if running.started_at().is_some() {
+                *running = Stopwatch::since(now);
+            }
         }
     }
 
@@ -317,11 +327,9 @@ impl Machine {
     /// What runs, those that close before those that drain.
     fn charges(&self) -> impl Iterator<Item = Charge> {
         let limits = &*self.limits;
-        let ends =
-            |since: Option<Moment>, limit| since.map_or(Moment::NEVER, |at| after(at, limit));
-        let dead = ends(self.reading_since, limits.read_timeout);
-        let stalled = ends(self.writing_since, limits.write_timeout);
-        let idle = ends(self.idle_since, limits.idle_timeout);
+        let dead = self.reading.reaches(limits.read_timeout);
+        let stalled = self.writing.reaches(limits.write_timeout);
+        let idle = self.idle.reaches(limits.idle_timeout);
         let force = |reason, by| Charge {
             by,
             action: Action::Force(reason),
@@ -366,9 +374,9 @@ impl Machine {
         let in_hand = self.requests > 0 || self.uploads > 0;
         let busy = in_hand || self.streams || self.blocked;
         let writing = self.blocked || self.untaken > 0 || (self.streams && !in_hand);
-        run(&mut self.idle_since, !busy, now);
-        run(&mut self.reading_since, self.awaited > 0, now);
-        run(&mut self.writing_since, writing, now);
+        self.idle.run(!busy, now);
+        self.reading.run(self.awaited > 0, now);
+        self.writing.run(writing, now);
     }
 
     fn clamp(&mut self, now: Moment) -> Moment {
@@ -384,10 +392,36 @@ struct Charge {
     action: Action,
 }
 
-fn run(since: &mut Option<Moment>, runs: bool, now: Moment) {
-    *since = runs.then(|| since.unwrap_or(now));
+/// Since when something is so; never, where it is not.
+#[derive(Clone, Copy, Debug)]
+struct Stopwatch(Moment);
+
+impl Stopwatch {
+    const STOPPED: Stopwatch = Stopwatch(Moment::NEVER);
+
+    fn since(now: Moment) -> Stopwatch {
+        Stopwatch(now)
+    }
+
+    fn started_at(self) -> Option<Moment> {
+        (self.0 != Moment::NEVER).then_some(self.0)
+    }
+
+    /// Starts it, unless it runs, or stops it.
+    fn run(&mut self, runs: bool, now: Moment) {
+        self.0 = match self.started_at() {
+            Some(started_at) if runs => started_at,
+            None if runs => now,
+            Some(_) | None => Moment::NEVER,
+        };
+    }
+
+    /// When it will have run for so long.
+    fn reaches(self, limit: Option<Duration>) -> Moment {
+        after(self.0, limit)
+    }
 }
 
-fn after(since: Moment, limit: Option<std::time::Duration>) -> Moment {
+fn after(since: Moment, limit: Option<Duration>) -> Moment {
     limit.map_or(Moment::NEVER, |limit| since.after(limit))
 }

@@ -15,7 +15,6 @@ use pin_project_lite::pin_project;
 use super::{
     body::{RequestBody, ResponseBody},
     handle::{Busy, Handle},
-    phase::State,
     shared::Shared,
 };
 
@@ -38,10 +37,10 @@ impl<S> CountedService<S> {
     where
         B: Body,
     {
-        self.shared.opened();
+        self.shared.begin_request();
         let begun = Begun {
             version: request.version(),
-            busy: Some(Busy::new(Arc::clone(&self.shared))),
+            busy: Some(Busy::begun(Arc::clone(&self.shared))),
         };
         let mut request = request.map(|body| RequestBody::new(body, &self.shared));
         let handle = Handle::new(Arc::clone(&self.shared));
@@ -134,7 +133,7 @@ where
         };
         let is_last = this.begun.version <= Version::HTTP_11
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            && is_leaving(busy.shared());
+            && busy.shared().leaves();
         if is_last {
             // A client that is told does not send its next request into a connection that closes.
             let close = HeaderValue::from_static("close");
@@ -142,10 +141,6 @@ where
         }
         Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, busy))))
     }
-}
-
-fn is_leaving(shared: &Shared) -> bool {
-    matches!(shared.state(), State::Draining { .. })
 }
 
 impl<F> fmt::Debug for CountedFuture<F> {

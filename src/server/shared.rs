@@ -6,7 +6,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Wake, Waker},
 };
@@ -32,10 +32,17 @@ pub(super) struct Shared {
     judged: Mutex<Judged>,
     lanes: Lanes,
     /// Its place among the hub's.
-    place: OnceLock<usize>,
+    place: AtomicUsize,
     /// Whether the IO is gone, and did not become another protocol's.
     io_is_gone: AtomicBool,
-    ended: OnceLock<Ended>,
+    /// Whether the machine wants to know of bytes that are read.
+    hears: AtomicBool,
+    /// Whether this connection's requests are its last.
+    leaves: AtomicBool,
+    /// Whether the timer has woken the driver.
+    rang: AtomicBool,
+    // Boxed, because most connections have not ended.
+    ended: OnceLock<Box<Ended>>,
 }
 
 struct Judged {
@@ -54,11 +61,14 @@ impl Shared {
                 looks_at: Moment::NEVER,
             }),
             lanes: Lanes::default(),
-            place: OnceLock::new(),
+            place: AtomicUsize::new(usize::MAX),
             io_is_gone: AtomicBool::new(false),
+            hears: AtomicBool::new(false),
+            leaves: AtomicBool::new(false),
+            rang: AtomicBool::new(false),
             ended: OnceLock::new(),
         });
-        let _place = shared.place.set(hub.join(&shared));
+        shared.place.store(hub.join(&shared), Ordering::Relaxed);
         #[cfg(feature = "metrics")]
         crate::metrics::begin_served();
         shared.observe(&Event::Accepted);
@@ -77,7 +87,7 @@ impl Shared {
     }
 
     pub(super) fn ended(&self) -> Option<&Ended> {
-        self.ended.get()
+        self.ended.get().map(|ended| &**ended)
     }
 
     pub(super) fn now(&self) -> Moment {
@@ -99,12 +109,11 @@ impl Shared {
     pub(super) fn tell<T>(&self, fact: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         let now = self.now();
         let mut judged = lock(&self.judged);
-        let answer = fact(&mut judged.machine, now);
-        let leaves = match judged.machine.state() {
-            State::Draining { .. } => judged.machine.idle_since().is_some(),
-            State::Opening { .. } | State::Serving | State::Over { .. } => false,
-        };
-        let is_late = judged.machine.next_timeout() < judged.looks_at;
+        let machine = &mut judged.machine;
+        let answer = fact(machine, now);
+        self.hears.store(machine.is_reading(), Ordering::Relaxed);
+        let leaves = self.leaves.load(Ordering::Relaxed) && machine.idle_since().is_some();
+        let is_late = machine.next_timeout() < judged.looks_at;
         drop(judged);
         if is_late || leaves {
             self.lanes.wake();
@@ -112,11 +121,32 @@ impl Shared {
         answer
     }
 
-    /// HTTP/2's preface and SETTINGS are in, or a first request.
-    pub(super) fn opened(self: &Arc<Self>) {
+    /// A request's head is in.
+    pub(super) fn begin_request(self: &Arc<Self>) {
+        let is_first = self.tell(|machine, now| {
+            machine.on_request_start(now);
+            machine.on_opened(now)
+        });
+        if is_first {
+            self.observe(&Event::Opened);
+        }
+    }
+
+    /// HTTP/2's preface and SETTINGS are in.
+    pub(super) fn open(self: &Arc<Self>) {
         if self.tell(|machine, now| machine.on_opened(now)) {
             self.observe(&Event::Opened);
         }
+    }
+
+    /// Whether bytes that are read are to be told.
+    pub(super) fn hears(&self) -> bool {
+        self.hears.load(Ordering::Relaxed)
+    }
+
+    /// Whether it takes no more requests than those that have begun.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves.load(Ordering::Relaxed)
     }
 
     pub(super) fn drain(&self, reason: Reason) {
@@ -140,9 +170,9 @@ impl Shared {
     /// The driver's look: what to do, or until when there is nothing to do. `fired` is the moment for which its
     /// timer fired.
     pub(super) fn attend(self: &Arc<Self>, fired: Option<Moment>) -> Result<Action, Moment> {
-        let now = self.now();
         let mut judged = lock(&self.judged);
         if let Some(fired) = fired {
+            let now = self.now();
             judged.looks_at = Moment::NEVER;
             if now.since(fired) > self.hub.limits.max_local_pause {
                 judged.machine.on_local_pause(now);
@@ -152,6 +182,7 @@ impl Shared {
         if let Some(action) = judged.machine.action() {
             drop(judged);
             if let Action::Drain(reason) = action {
+                self.leaves.store(true, Ordering::Relaxed);
                 tracing::debug!(reason = reason.as_str(), "connection is drained");
                 self.observe(&Event::Draining(reason));
             }
@@ -160,6 +191,11 @@ impl Shared {
         let next = judged.machine.next_timeout();
         judged.looks_at = judged.looks_at.min(next);
         Err(judged.looks_at)
+    }
+
+    /// Whether the timer has woken the driver since this was last asked.
+    pub(super) fn rang(&self) -> bool {
+        self.rang.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn io_is_gone(&self) -> bool {
@@ -192,10 +228,10 @@ impl Shared {
             error,
         };
         drop(judged);
-        if self.ended.set(ended.clone()).is_ok() {
+        if self.ended.set(Box::new(ended.clone())).is_ok() {
             self.say_ended(&ended);
         }
-        self.ended.get().cloned().unwrap_or(ended)
+        self.ended().cloned().unwrap_or(ended)
     }
 
     fn say_ended(self: &Arc<Self>, ended: &Ended) {
@@ -206,9 +242,7 @@ impl Shared {
         #[cfg(feature = "metrics")]
         crate::metrics::end_served(reason, forced);
         self.observe(&Event::Ended(ended.clone()));
-        if let Some(place) = self.place.get() {
-            self.hub.leave(*place);
-        }
+        self.hub.leave(self.place.load(Ordering::Relaxed));
         self.lanes.wake();
     }
 
@@ -227,10 +261,11 @@ impl Shared {
 /// The timer's waker: what is due may be either lane's to do.
 impl Wake for Shared {
     fn wake(self: Arc<Self>) {
-        self.lanes.wake();
+        self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.rang.store(true, Ordering::Release);
         self.lanes.wake();
     }
 }

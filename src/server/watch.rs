@@ -50,6 +50,7 @@ impl Watch {
     /// Keeps the timer on `next`, and tells whether it has fired. One that is set too early, because a
     /// limit was put off, stays: when it fires it is set anew.
     fn has_fired(&mut self, next: Moment) -> bool {
+        let mut is_news = self.shared.rang();
         if next < self.armed {
             let Some(instant) = self.shared.hub().clock.instant(next) else {
                 return false;
@@ -59,12 +60,14 @@ impl Watch {
                 None => self.timer = Some(Box::pin(tokio::time::sleep_until(instant))),
             }
             self.armed = next;
-        } else if self.armed == Moment::NEVER {
-            return false;
+            is_news = true;
         }
-        let Some(timer) = &mut self.timer else {
+        let Some(timer) = self.timer.as_mut().filter(|_| is_news) else {
             return false;
         };
+        if self.armed == Moment::NEVER {
+            return false;
+        }
         let waker = Waker::from(Arc::clone(&self.shared));
         timer
             .as_mut()

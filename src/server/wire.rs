@@ -187,22 +187,24 @@ impl Wire {
                 self.speak_otherwise();
             } else {
                 if before.0 != after.0 {
-                    self.shared.opened();
+                    self.shared.open();
                 }
                 self.tell_streams(before.1, after.1);
             }
         }
-        if self.shared.limits().read_timeout.is_some() {
+        if self.shared.hears() {
             self.shared.tell(|machine, now| machine.on_read(now));
         }
     }
 
     fn wrote(&mut self, slices: &[IoSlice<'_>], written: usize) {
         let was_blocked = std::mem::take(&mut self.is_blocked);
-        let mut progress = written > 0;
+        let (mut progress, mut counts) = (written > 0, false);
         if let Speaks::Http2(spectator) = &mut self.speaks {
             let before = spectator.has_streams();
             progress = spectator.wrote(slices, written);
+            // Flow control holds writes back of which no IO knows.
+            counts = progress && self.shared.limits().write_timeout.is_some();
             let after = spectator.has_streams();
             if spectator.is_foreign() {
                 self.speak_otherwise();
@@ -210,9 +212,8 @@ impl Wire {
                 self.tell_streams(before, after);
             }
         }
-        let limits = self.shared.limits();
-        let counts = limits.idle_timeout.is_some() || limits.write_timeout.is_some();
-        if was_blocked || (progress && counts) {
+        // What is written at once is written as its body is taken.
+        if was_blocked || counts {
             self.shared
                 .tell(|machine, now| machine.on_written(progress, now));
         }
