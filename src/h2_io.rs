@@ -87,7 +87,7 @@ pub use goaway::GoAway;
 pub use layer::{PingConnector, PingFuture, PingLayer};
 pub use ping_io::PingIo;
 #[cfg(feature = "server")]
-pub(crate) use spectator::Spectator;
+pub(crate) use spectator::{Goodbye, Spectator};
 
 /// A side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

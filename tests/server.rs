@@ -18,3 +18,5 @@ mod idle;
 mod memory;
 #[path = "server/support/mod.rs"]
 mod support;
+#[path = "server/watched.rs"]
+mod watched;

@@ -17,7 +17,7 @@
 //!
 //! The second row is TLS writers' rule: a write that was begun has to be repeated as it was.
 
-mod half;
+pub(super) mod half;
 mod intake;
 
 use std::{

@@ -3,6 +3,8 @@
 use std::{error::Error as StdError, fmt};
 
 use super::frames::Head;
+#[cfg(feature = "server")]
+use super::frames::{HEAD_LENGTH, kind};
 
 /// The peer sent a GOAWAY (RFC 9113, section 6.8). A source of [`Failure::Transport`](crate::Failure::Transport)
 /// and of [`Failure::TooManyPings`](crate::Failure::TooManyPings).
@@ -52,6 +54,18 @@ impl fmt::Display for GoAway {
 }
 
 impl StdError for GoAway {}
+
+/// A GOAWAY of a server that leaves with nothing wrong, and takes no streams behind this one.
+#[cfg(feature = "server")]
+pub(super) fn leaving_after(stream: u32) -> [u8; GO_AWAY_LENGTH] {
+    let mut bytes = [0, 0, 8, kind::GOAWAY, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    bytes[HEAD_LENGTH..HEAD_LENGTH + 4].copy_from_slice(&stream.to_be_bytes());
+    bytes
+}
+
+/// Without debug data.
+#[cfg(feature = "server")]
+const GO_AWAY_LENGTH: usize = HEAD_LENGTH + 8;
 
 /// The payload of a GOAWAY, as far as it came.
 #[derive(Debug, Default)]

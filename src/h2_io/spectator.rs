@@ -1,16 +1,23 @@
-//! What the bytes of a server's connection tell, seen and left as they are.
+//! What the bytes of a server's connection tell, seen and left as they are; and its goodbye.
 
-use std::io::IoSlice;
+use std::{
+    fmt,
+    io::{self, IoSlice},
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::AsyncWrite;
 
 use super::{
     Role,
+    core::half::Half,
     frames::{Frames, Part, flag, kind},
+    goaway::leaving_after,
     outbound::Outbound,
     streams::Streams,
 };
 
-/// It sees both directions of a connection and touches neither.
-#[derive(Debug)]
+/// It sees both directions of a connection and touches neither, but for a GOAWAY between two frames.
 pub(crate) struct Spectator {
     inbound: Frames,
     outbound: Outbound,
@@ -19,6 +26,18 @@ pub(crate) struct Spectator {
     opened: bool,
     /// Whether a head of the client's goes on in further frames.
     in_block: bool,
+    said: Goodbye,
+    half: Option<Box<Half>>,
+}
+
+/// What a client was told of the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Goodbye {
+    Nothing,
+    /// To open no more streams. Those on their way are taken (RFC 9113, section 6.8).
+    Soon,
+    /// That no more are taken than have come in.
+    Now,
 }
 
 impl Spectator {
@@ -30,6 +49,8 @@ impl Spectator {
             streams: Streams::new(),
             opened: false,
             in_block: false,
+            said: Goodbye::Nothing,
+            half: None,
         }
     }
 
@@ -79,5 +100,43 @@ impl Spectator {
     /// The first `written` of these bytes were. Returns whether any of them were a response's.
     pub(crate) fn wrote(&mut self, slices: &[IoSlice<'_>], written: usize) -> bool {
         self.outbound.wrote(slices, written, &mut self.streams)
+    }
+
+    /// Says `goodbye`, if that was not said, as soon as a frame may begin; ready where the IO is free again.
+    /// `is_free` tells whether no write is pending, which could not be preceded.
+    pub(crate) fn poll_goodbye<T>(
+        &mut self,
+        goodbye: Goodbye,
+        is_free: bool,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite + Unpin,
+    {
+        loop {
+            if let Some(half) = &mut self.half {
+                ready!(half.poll_out(io, cx))?;
+                self.half = None;
+            }
+            if self.said >= goodbye || !is_free || !self.outbound.is_gap() {
+                return Poll::Ready(Ok(()));
+            }
+            self.said = goodbye;
+            let last = match goodbye {
+                Goodbye::Nothing | Goodbye::Soon => i32::MAX.unsigned_abs(),
+                Goodbye::Now => self.streams.newest(),
+            };
+            self.half = Some(Box::new(Half::new(leaving_after(last))));
+        }
+    }
+}
+
+impl fmt::Debug for Spectator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spectator")
+            .field("streams", &self.streams)
+            .field("said", &self.said)
+            .finish_non_exhaustive()
     }
 }

@@ -45,6 +45,11 @@ impl Streams {
     }
 
     #[cfg(feature = "server")]
+    pub(super) fn newest(&self) -> u32 {
+        self.newest
+    }
+
+    #[cfg(feature = "server")]
     pub(super) fn count(&self) -> usize {
         self.open.len()
     }

@@ -95,8 +95,8 @@ impl Connections {
     /// polled, and act on its bytes. Its [`handle`](ServedIo::handle) counts the requests
     /// ([`Handle::counted`]).
     ///
-    /// A drain ends the read side as soon as nothing is in flight, as if the client had closed it; after `grace`, and where a limit
-    /// closes, reads and writes fail. No GOAWAY is written.
+    /// A drain writes a GOAWAY, over HTTP/2, between two frames, and ends the read side as soon as nothing is in flight, as
+    /// if the client had closed it; after `grace`, and where a limit closes, reads and writes fail.
     #[must_use]
     pub fn watch<I>(&self, io: I) -> ServedIo<I> {
         ServedIo::new(io, Wire::alone(self.accept()))

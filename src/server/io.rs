@@ -48,7 +48,7 @@ impl<T> ServedIo<T> {
 
 impl<T> AsyncRead for ServedIo<T>
 where
-    T: AsyncRead,
+    T: AsyncRead + AsyncWrite,
 {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -114,7 +114,7 @@ impl<T> ServedIo<T> {
 
 impl<T> AsyncRead for AsTokio<'_, T>
 where
-    T: rt::Read,
+    T: rt::Read + rt::Write,
 {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -164,7 +164,7 @@ where
 
 impl<T> rt::Read for ServedIo<T>
 where
-    T: rt::Read,
+    T: rt::Read + rt::Write,
 {
     fn poll_read(
         self: Pin<&mut Self>,

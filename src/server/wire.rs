@@ -5,7 +5,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -16,7 +16,11 @@ use super::{
     shared::Shared,
     watch::Watch,
 };
-use crate::{error::HeartbeatError, h2_io::Spectator, lanes::Lane};
+use crate::{
+    error::HeartbeatError,
+    h2_io::{Goodbye, Spectator},
+    lanes::Lane,
+};
 
 pub(super) struct Wire {
     shared: Arc<Shared>,
@@ -63,12 +67,12 @@ impl Wire {
 
     pub(super) fn poll_read<T>(
         &mut self,
-        io: Pin<&mut T>,
+        mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>>
     where
-        T: AsyncRead,
+        T: AsyncRead + AsyncWrite,
     {
         if let Some(error) = self.cut() {
             return Poll::Ready(Err(error));
@@ -77,7 +81,7 @@ impl Wire {
             return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
-        match io.poll_read(cx, buffer) {
+        match io.as_mut().poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
                 let bytes = &buffer.filled()[before..];
                 if bytes.is_empty() {
@@ -92,31 +96,32 @@ impl Wire {
                 if let Poll::Ready(error) = self.pend(Lane::Read, cx) {
                     return Poll::Ready(Err(error));
                 }
-                // HTTP/1's way to say that no more requests are taken, and HTTP/2's last resort.
-                self.is_at_end = self.watch.is_some() && self.may_leave();
-                if self.is_at_end {
-                    Poll::Ready(Ok(()))
-                } else {
-                    Poll::Pending
+                if self.watch.is_none() || !self.shared.leaves() {
+                    return Poll::Pending;
                 }
+                self.poll_leave(io)
             }
         }
     }
 
     pub(super) fn poll_write<T>(
         &mut self,
-        io: Pin<&mut T>,
+        mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>>
     where
         T: AsyncWrite,
     {
+        let room = self.poll_goodbye(Goodbye::Nothing, io.as_mut());
         self.writing(
             cx,
-            |cx| match slices {
-                [one] => io.poll_write(cx, one),
-                many => io.poll_write_vectored(cx, many),
+            |cx| {
+                ready!(room)?;
+                match slices {
+                    [one] => io.poll_write(cx, one),
+                    many => io.poll_write_vectored(cx, many),
+                }
             },
             |wire, &written| wire.wrote(slices, written),
         )
@@ -124,13 +129,27 @@ impl Wire {
 
     pub(super) fn poll_flush<T>(
         &mut self,
-        io: Pin<&mut T>,
+        mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>>
     where
         T: AsyncWrite,
     {
-        self.writing(cx, |cx| io.poll_flush(cx), |wire, ()| wire.flushed())
+        // What was written is whole frames, mostly, so this is where a client can be told.
+        let goodbye = if self.shared.leaves() {
+            Goodbye::Soon
+        } else {
+            Goodbye::Nothing
+        };
+        let room = self.poll_goodbye(goodbye, io.as_mut());
+        self.writing(
+            cx,
+            |cx| {
+                ready!(room)?;
+                io.poll_flush(cx)
+            },
+            |wire, ()| wire.flushed(),
+        )
     }
 
     pub(super) fn poll_shutdown<T>(
@@ -267,10 +286,40 @@ impl Wire {
         Poll::Pending
     }
 
-    fn may_leave(&self) -> bool {
-        self.shared.look(|machine, _| {
-            matches!(machine.state(), State::Draining { .. }) && machine.idle_since().is_some()
-        })
+    /// Ends the reads as soon as nothing is in flight: HTTP/1's way to say that no more requests are taken, and
+    /// after a GOAWAY HTTP/2's.
+    fn poll_leave<T>(&mut self, io: Pin<&mut T>) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite,
+    {
+        let is_idle = self
+            .shared
+            .look(|machine, _| machine.idle_since().is_some());
+        let goodbye = if is_idle { Goodbye::Now } else { Goodbye::Soon };
+        ready!(self.poll_goodbye(goodbye, io))?;
+        self.is_at_end = is_idle;
+        if is_idle {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Ready where nothing of ours is half written. Only here, where nobody else says goodbye.
+    fn poll_goodbye<T>(&mut self, goodbye: Goodbye, mut io: Pin<&mut T>) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite,
+    {
+        let is_free = !self.is_blocked;
+        match &mut self.speaks {
+            Speaks::Http2(spectator) if self.watch.is_some() => {
+                // Whichever lane asked may never come back.
+                let waker = Waker::from(Arc::clone(&self.shared));
+                let mut cx = Context::from_waker(&waker);
+                spectator.poll_goodbye(goodbye, is_free, &mut io, &mut cx)
+            }
+            Speaks::Http2(_) | Speaks::Nothing | Speaks::Other => Poll::Ready(Ok(())),
+        }
     }
 
     /// Why nothing more is read or written, where that is said here.

@@ -1,4 +1,4 @@
-//! A ping that is being written, and writes that are cut for one.
+//! A frame of our own that is being written, and writes that are cut for one.
 
 use std::{
     io::{self, IoSlice},
@@ -10,25 +10,29 @@ use tokio::io::AsyncWrite;
 
 use crate::h2_io::inbound::PING_LENGTH;
 
-/// A ping on its way out.
-pub(super) struct Half {
+/// A ping, or another frame of its length, on its way out.
+pub(in crate::h2_io) struct Half {
     bytes: [u8; PING_LENGTH],
     written: usize,
 }
 
 impl Half {
     /// To be written at once: from then on nothing may come before its end.
-    pub(super) fn new(bytes: [u8; PING_LENGTH]) -> Half {
+    pub(in crate::h2_io) fn new(bytes: [u8; PING_LENGTH]) -> Half {
         Half { bytes, written: 0 }
     }
 
     /// Whether the IO is to see the rest of it before anything else. A flush leaves room.
-    pub(super) fn owns_the_io(&self) -> bool {
+    pub(in crate::h2_io) fn owns_the_io(&self) -> bool {
         self.written < PING_LENGTH
     }
 
     /// Writes the rest, then flushes.
-    pub(super) fn poll_out<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    pub(in crate::h2_io) fn poll_out<T>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>>
     where
         T: AsyncWrite + Unpin,
     {

@@ -74,6 +74,15 @@ impl Client {
         }
     }
 
+    /// The server has closed it, and the client sees nothing wrong.
+    pub(crate) async fn closed_in_order(self) {
+        let connection = match self {
+            Client::Http1(client) => client.connection,
+            Client::Http2(client) => client.connection,
+        };
+        connection.await.expect("no panic").expect("in good order");
+    }
+
     /// Whether another call may be made, once it is known.
     pub(crate) async fn takes_calls(&mut self) -> bool {
         // Whatever lies in the socket is read first.

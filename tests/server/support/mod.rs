@@ -5,6 +5,7 @@ mod client;
 
 use std::{
     convert::Infallible,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -22,11 +23,15 @@ use tokio::{
 };
 use tower_heartbeat::{
     io,
-    server::{Connections, Ended, Event, Handle, Limits, LimitsBuilder, Reason, RequestBody},
+    server::{
+        Connections, Ended, Event, Handle, Limits, LimitsBuilder, Reason, RequestBody, ServedIo,
+    },
 };
 
 pub(crate) use bodies::{Drip, Endless, Held, empty, full};
 pub(crate) use client::{Client, Http1, Http2, get, post};
+
+pub(crate) type Handling = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 pub(crate) type Body = BoxBody<Bytes, Infallible>;
 
@@ -107,6 +112,25 @@ impl Server {
         self.events.lock().expect("not poisoned").clone()
     }
 
+    /// Handlers by path: `/now`, `/slow/<ms>` and so on.
+    pub(crate) fn service(
+        &self,
+    ) -> impl hyper::service::Service<
+        Request<RequestBody>,
+        Response = Response<Body>,
+        Error = Infallible,
+        Future = Handling,
+    > + use<> {
+        let alive = self.alive.clone();
+        service_fn(move |request| -> Handling { Box::pin(handle(request, alive.clone())) })
+    }
+
+    /// The IO of a connection that nobody serves yet, and its client's.
+    pub(crate) fn watched(&self, room: usize) -> (ServedIo<TokioIo<DuplexStream>>, DuplexStream) {
+        let (near, far) = tokio::io::duplex(room);
+        (self.connections.watch(TokioIo::new(near)), far)
+    }
+
     /// A connection with a buffer that never is full.
     pub(crate) fn connect(&self) -> (DuplexStream, Served) {
         self.connect_with(1 << 20)
@@ -115,8 +139,7 @@ impl Server {
     /// A connection with room for so many bytes each way.
     pub(crate) fn connect_with(&self, room: usize) -> (DuplexStream, Served) {
         let (near, far) = tokio::io::duplex(room);
-        let alive = self.alive.clone();
-        let service = service_fn(move |request| handle(request, alive.clone()));
+        let service = self.service();
         let connection = self
             .connections
             .serve_connection(TokioIo::new(near), service);
