@@ -8,6 +8,7 @@ mod hyper;
 mod io;
 mod limits;
 mod phase;
+mod protocol;
 mod reason;
 mod service;
 mod shared;

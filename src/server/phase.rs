@@ -35,11 +35,13 @@
 //! An older `now` counts as the newest one seen. One nanosecond before `next_timeout` nothing is due; at it,
 //! something is. An action is handed out once.
 
+mod stopwatch;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
+use self::stopwatch::{Stopwatch, after};
 use super::{limits::Limits, reason::Reason};
 use crate::moment::Moment;
 
@@ -390,38 +392,4 @@ impl Machine {
 struct Charge {
     by: Moment,
     action: Action,
-}
-
-/// Since when something is so; never, where it is not.
-#[derive(Clone, Copy, Debug)]
-struct Stopwatch(Moment);
-
-impl Stopwatch {
-    const STOPPED: Stopwatch = Stopwatch(Moment::NEVER);
-
-    fn since(now: Moment) -> Stopwatch {
-        Stopwatch(now)
-    }
-
-    fn started_at(self) -> Option<Moment> {
-        (self.0 != Moment::NEVER).then_some(self.0)
-    }
-
-    /// Starts it, unless it runs, or stops it.
-    fn run(&mut self, runs: bool, now: Moment) {
-        self.0 = match self.started_at() {
-            Some(started_at) if runs => started_at,
-            None if runs => now,
-            Some(_) | None => Moment::NEVER,
-        };
-    }
-
-    /// When it will have run for so long.
-    fn reaches(self, limit: Option<Duration>) -> Moment {
-        after(self.0, limit)
-    }
-}
-
-fn after(since: Moment, limit: Option<Duration>) -> Moment {
-    limit.map_or(Moment::NEVER, |limit| since.after(limit))
 }

@@ -12,21 +12,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     phase::{Action, State},
+    protocol::Protocol,
     reason::Reason,
     shared::Shared,
     watch::Watch,
 };
-use crate::{
-    error::HeartbeatError,
-    h2_io::{Goodbye, Spectator},
-    lanes::Lane,
-};
+use crate::{error::HeartbeatError, h2_io::Goodbye, lanes::Lane};
 
 pub(super) struct Wire {
     shared: Arc<Shared>,
     /// Polled here where nobody has the connection's future.
     watch: Option<Watch>,
-    speaks: Speaks,
+    protocol: Protocol,
     /// Whether the last write was left pending.
     is_blocked: bool,
     /// Whether the reader is told that nothing more comes.
@@ -35,19 +32,13 @@ pub(super) struct Wire {
     has_ended: bool,
 }
 
-enum Speaks {
-    Nothing,
-    Http2(Box<Spectator>),
-    Other,
-}
-
 impl Wire {
     /// Of a connection whose future is at hand, and does what is due.
     pub(super) fn driven(shared: Arc<Shared>) -> Wire {
         Wire {
             shared,
             watch: None,
-            speaks: Speaks::Nothing,
+            protocol: Protocol::Unknown,
             is_blocked: false,
             is_at_end: false,
             has_ended: false,
@@ -195,22 +186,7 @@ impl Wire {
     }
 
     fn read(&mut self, bytes: &[u8]) {
-        if let Speaks::Nothing = self.speaks {
-            self.speaks = Speaks::Http2(Box::new(Spectator::server()));
-        }
-        if let Speaks::Http2(spectator) = &mut self.speaks {
-            let before = (spectator.is_opened(), spectator.has_streams());
-            spectator.read(bytes);
-            let after = (spectator.is_opened(), spectator.has_streams());
-            if spectator.is_foreign() {
-                self.speak_otherwise();
-            } else {
-                if before.0 != after.0 {
-                    self.shared.open();
-                }
-                self.tell_streams(before.1, after.1);
-            }
-        }
+        self.protocol.read(bytes, &self.shared);
         if self.shared.hears() {
             self.shared.tell(|machine, now| machine.on_read(now));
         }
@@ -218,23 +194,14 @@ impl Wire {
 
     fn wrote(&mut self, slices: &[IoSlice<'_>], written: usize) {
         let was_blocked = std::mem::take(&mut self.is_blocked);
-        let (mut progress, mut counts) = (written > 0, false);
-        if let Speaks::Http2(spectator) = &mut self.speaks {
-            let before = spectator.has_streams();
-            progress = spectator.wrote(slices, written);
-            // Flow control holds writes back of which no IO knows.
-            counts = progress && self.shared.limits().write_timeout.is_some();
-            let after = spectator.has_streams();
-            if spectator.is_foreign() {
-                self.speak_otherwise();
-            } else {
-                self.tell_streams(before, after);
-            }
-        }
-        // What is written at once is written as its body is taken.
+        let of_response = self.protocol.wrote(slices, written, &self.shared);
+        // What HTTP/1 writes at once is written as its body is taken. HTTP/2's flow control holds writes back of which no
+        // IO knows.
+        let is_http2 = matches!(self.protocol, Protocol::Http2(_));
+        let counts = is_http2 && of_response && self.shared.limits().write_timeout.is_some();
         if was_blocked || counts {
             self.shared
-                .tell(|machine, now| machine.on_written(progress, now));
+                .tell(|machine, now| machine.on_written(of_response, now));
         }
     }
 
@@ -243,20 +210,6 @@ impl Wire {
             self.shared
                 .tell(|machine, now| machine.on_written(false, now));
         }
-    }
-
-    fn tell_streams(&self, before: bool, after: bool) {
-        if before != after {
-            self.shared
-                .tell(|machine, now| machine.on_streams(after, now));
-        }
-    }
-
-    /// What is open then, nobody can tell.
-    fn speak_otherwise(&mut self) {
-        self.speaks = Speaks::Other;
-        self.shared
-            .tell(|machine, now| machine.on_streams(false, now));
     }
 
     /// A wrapper below, such as `h2_io`'s, may know that the client is gone.
@@ -310,16 +263,14 @@ impl Wire {
     where
         T: AsyncWrite,
     {
-        let is_free = !self.is_blocked;
-        match &mut self.speaks {
-            Speaks::Http2(spectator) if self.watch.is_some() => {
-                // Whichever lane asked may never come back.
-                let waker = Waker::from(Arc::clone(&self.shared));
-                let mut cx = Context::from_waker(&waker);
-                spectator.poll_goodbye(goodbye, is_free, &mut io, &mut cx)
-            }
-            Speaks::Http2(_) | Speaks::Nothing | Speaks::Other => Poll::Ready(Ok(())),
+        if self.watch.is_none() {
+            return Poll::Ready(Ok(()));
         }
+        // Whichever lane asked may never come back.
+        let waker = Waker::from(Arc::clone(&self.shared));
+        let mut cx = Context::from_waker(&waker);
+        self.protocol
+            .poll_goodbye(goodbye, !self.is_blocked, &mut io, &mut cx)
     }
 
     /// Why nothing more is read or written, where that is said here.

@@ -5,7 +5,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     task::JoinHandle,
 };
-use tower_heartbeat::server::{Handle, Reason};
+use tower_heartbeat::server::{Handle, Phase, Reason};
 
 use crate::support::{Client, Http1, Http2, Server, get, limits, ms, post, sleep};
 
@@ -109,6 +109,30 @@ async fn http2_is_told_by_goaways_first_to_come_no_more_then_what_was_taken() {
     assert_eq!(told, [(0x7fff_ffff, ms(100)), (1, ms(200))]);
     let end = watched.ended(&server).await;
     assert_eq!(end, (Reason::Shutdown, false, 200));
+}
+
+/// It sends its SETTINGS before the client has said anything.
+#[tokio::test(start_paused = true)]
+async fn a_server_of_http2_only_is_understood() {
+    let server = server();
+    let (io, client) = server.watched(1 << 20);
+    let handle = io.handle();
+    let service = handle.counted(server.service());
+    let driver = tokio::spawn(async move {
+        let builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+        let _end = builder.serve_connection(io, service).await;
+    });
+    let mut client = Http2::over(client).await;
+    // Its head is out long before its body, which flow control holds back.
+    let response = client.send.send_request(get("/large/10000000")).await;
+    let response = response.expect("a head");
+    sleep(400).await;
+    assert_eq!(handle.phase(), Phase::Serving, "a stream is open");
+    drop(response);
+    driver.await.expect("no panic");
+    let ended = handle.ended().expect("its IO is gone");
+    assert_eq!((ended.reason(), ended.was_forced()), (Reason::Idle, false));
+    assert_eq!(server.now(), ms(700));
 }
 
 #[tokio::test(start_paused = true)]
