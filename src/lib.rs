@@ -64,6 +64,9 @@
 //! | `suspect_after` | holds new calls back; those in flight go on | likewise |
 //! | `h2_io`: pings, `idle_timeout`, `quiet_timeout` | while a stream is open, as above; also beside slow ones | as above |
 //! | `transport`: pings, `idle_timeout`, `quiet_timeout` | while a `busy` guard is held, as above | as above; each user message, either way, restarts `idle_timeout` |
+//! | `server`: `idle_timeout` | never | from the end of the last request and its bodies |
+//! | `server`: `read_timeout`, `write_timeout` | while a request's body is waited for, or a response is held up | never |
+//! | `server`: `handshake_timeout`, `max_age` | the first: never; the second: always | before the first request; always |
 //! | `io`: `read_timeout`, `write_timeout`, `idle_timeout` | while a read or a write waits, by bytes | likewise: bytes know no requests |
 //!
 //! # Features
@@ -86,6 +89,7 @@
 //! - `balance`: endpoints for `tower::balance` that leave when they are dead and come back when they are
 //!   reached again, and `tower::load::Load` (the `balance` module).
 //! - `metrics`: figures of all connections for the recorder of the `metrics` facade (the `metrics` module).
+//! - `server`: limits on the connections of a server of hyper's (the `server` module); implies `h2-io` and `hyper`.
 //! - `transport`: pings on message transports, any `Stream` + `Sink`, with lines, one-way beats or a protocol of
 //!   one's own (the `transport` module).
 //! - `websocket`: the same with WebSocket's control frames (`transport::WebSocket`); implies `transport`.
@@ -106,6 +110,7 @@
 //! | `connection closed`: idle, on this side, or by the peer in good order | debug | `failure`, `waited` |
 //! | `hook panicked` | error | `message` |
 //! | `waker panicked` | error | |
+//! | `connection is drained`, `connection ended`: a server's (outside of any span) | debug | `reason`; `forced`, `age`, `requests`, `error` |
 //! | `next connection waits` (in the caller's span, target `tower_heartbeat::reconnect`) | debug | `failures`, `delay` |
 //! | `request is sent again` (in the caller's span, target `tower_heartbeat::retry`) | debug | `attempt`, `stage` |
 //! | `request is not sent again`: why (likewise) | debug | `attempt`, `stage`, `reason` |
@@ -200,6 +205,7 @@ pub use share::{Share, ShareFuture, ShareLayer};
     feature = "client-legacy",
     feature = "h2-io",
     feature = "retry",
+    feature = "server",
     feature = "tonic-channel",
     feature = "websocket"
 ))]

@@ -112,7 +112,7 @@ impl Limits {
         let width = age * 2 * u32::from(self.age_jitter) / 100;
         let least = age - width / 2;
         // The upper half of the number, as a share of the width.
-        let part = width.as_nanos() * u128::from(random >> 32) >> 32;
+        let part = (width.as_nanos() * u128::from(random >> 32)) >> 32;
         Some(least + Duration::from_nanos(u64::try_from(part).unwrap_or(u64::MAX)))
     }
 }
