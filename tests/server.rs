@@ -16,7 +16,13 @@ mod handshake;
 mod idle;
 #[path = "server/memory.rs"]
 mod memory;
+#[path = "server/real.rs"]
+mod real;
+#[path = "server/settings.rs"]
+mod settings;
 #[path = "server/support/mod.rs"]
 mod support;
+#[path = "server/told.rs"]
+mod told;
 #[path = "server/watched.rs"]
 mod watched;

@@ -43,7 +43,7 @@ impl Handle {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.shared.state() {
-            State::Opening { .. } | State::Serving => Phase::Serving,
+            State::Opening { .. } | State::Serving | State::LastCall { .. } => Phase::Serving,
             State::Draining { reason, .. } => Phase::Draining(reason),
             State::Over { reason, .. } => Phase::Ended(reason),
         }

@@ -8,12 +8,15 @@
 //! | `Opening` | not opened for `handshake_timeout` | `Over(Handshake)` | `Force` |
 //! | `Opening`, `Serving` | idle for `idle_timeout` | `Draining(Idle)`, `grace` runs from now | `Drain` |
 //! | `Opening`, `Serving` | as old as its age | `Draining(Age)`, likewise | `Drain` |
-//! | `Opening`, `Serving` | told to drain | `Draining(Shutdown)`, likewise | `Drain` |
+//! | `Serving` | as old as its age, HTTP/1 and idle | `LastCall`, `grace` runs from now | |
+//! | `LastCall` | a request begins, or `grace` is over | `Draining(Age)`, likewise | `Drain` |
+//! | `LastCall` | idle for `idle_timeout` | `Draining(Idle)`, likewise | `Drain` |
+//! | `Opening`, `Serving`, `LastCall` | told to drain | `Draining(Shutdown)`, likewise | `Drain` |
 //! | any but `Over` | a body waited for, nothing read for `read_timeout` | `Over(Dead)` | `Force` |
 //! | any but `Over` | something to write, no progress for `write_timeout` | `Over(Stalled)` | `Force` |
 //! | any but `Over` | told to close, or policed | `Over` | `Force` |
 //! | `Draining` | `grace` is over | `Over`, with the drain's reason | `Force` |
-//! | `Opening`, `Serving` | ended by itself | `Over`, with that reason | |
+//! | `Opening`, `Serving`, `LastCall` | ended by itself | `Over`, with that reason | |
 //! | `Draining` | ended by itself | `Over`, with the drain's reason | |
 //! | `Over` | any | `Over` | |
 //!
@@ -56,10 +59,23 @@ pub(super) enum Action {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    Opening { open_by: Moment },
+    Opening {
+        open_by: Moment,
+    },
     Serving,
-    Draining { reason: Reason, close_by: Moment },
-    Over { reason: Reason, forced: bool },
+    /// The next response tells its client to come no more. A client of HTTP/1 whose connection is closed
+    /// as it sends cannot know whether its request was begun.
+    LastCall {
+        by: Moment,
+    },
+    Draining {
+        reason: Reason,
+        close_by: Moment,
+    },
+    Over {
+        reason: Reason,
+        forced: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +101,8 @@ pub(super) struct Machine {
     blocked: bool,
     /// Whether an HTTP/2 stream is open.
     streams: bool,
+    /// Whether requests come one after another, as HTTP/1's do.
+    is_serial: bool,
     idle: Stopwatch,
     reading: Stopwatch,
     writing: Stopwatch,
@@ -109,6 +127,7 @@ impl Machine {
             untaken: 0,
             blocked: false,
             streams: false,
+            is_serial: false,
             idle: Stopwatch::since(now),
             reading: Stopwatch::STOPPED,
             writing: Stopwatch::STOPPED,
@@ -138,6 +157,14 @@ impl Machine {
         self.idle.started_at()
     }
 
+    /// Whether its client is told to come no more.
+    pub(super) fn is_leaving(&self) -> bool {
+        match self.state {
+            State::LastCall { .. } | State::Draining { .. } => true,
+            State::Opening { .. } | State::Serving | State::Over { .. } => false,
+        }
+    }
+
     /// Whether the time of bytes that are read matters.
     pub(super) fn is_reading(&self) -> bool {
         self.reading.started_at().is_some() && self.limits.read_timeout.is_some()
@@ -151,13 +178,20 @@ impl Machine {
                 self.state = State::Serving;
                 true
             }
-            State::Serving | State::Draining { .. } | State::Over { .. } => false,
+            State::Serving
+            | State::LastCall { .. }
+            | State::Draining { .. }
+            | State::Over { .. } => false,
         }
     }
 
-    pub(super) fn on_request_start(&mut self, now: Moment) {
+    pub(super) fn on_request_start(&mut self, is_serial: bool, now: Moment) {
         self.begun += 1;
+        self.is_serial = is_serial;
         self.on_busy(now);
+        if let State::LastCall { .. } = self.state {
+            self.drain(Reason::Age, now);
+        }
     }
 
     /// Something is in flight that is no request; it ends like one.
@@ -259,7 +293,7 @@ impl Machine {
     pub(super) fn drain(&mut self, reason: Reason, now: Moment) {
         let now = self.clamp(now);
         match self.state {
-            State::Opening { .. } | State::Serving => {
+            State::Opening { .. } | State::Serving | State::LastCall { .. } => {
                 self.state = State::Draining {
                     reason,
                     close_by: now.after(self.limits.grace),
@@ -273,7 +307,10 @@ impl Machine {
     /// The connection is to be closed now.
     pub(super) fn force(&mut self, reason: Reason) {
         match self.state {
-            State::Opening { .. } | State::Serving | State::Draining { .. } => {
+            State::Opening { .. }
+            | State::Serving
+            | State::LastCall { .. }
+            | State::Draining { .. } => {
                 self.state = State::Over {
                     reason,
                     forced: true,
@@ -287,7 +324,7 @@ impl Machine {
     /// The connection has ended, not by an action.
     pub(super) fn on_end(&mut self, reason: Reason) {
         let reason = match self.state {
-            State::Opening { .. } | State::Serving => reason,
+            State::Opening { .. } | State::Serving | State::LastCall { .. } => reason,
             State::Draining { reason, .. } => reason,
             State::Over { .. } => return,
         };
@@ -315,10 +352,20 @@ impl Machine {
             .filter(|charge| charge.by <= fired)
             .min_by_key(|charge| charge.by);
         match due.map(|charge| charge.action) {
+            Some(Action::Drain(Reason::Age)) if self.may_say_last() => {
+                self.state = State::LastCall {
+                    by: now.after(self.limits.grace),
+                };
+            }
             Some(Action::Drain(reason)) => self.drain(reason, now),
             Some(Action::Force(reason)) => self.force(reason),
             None => {}
         }
+    }
+
+    /// Whether a client may be about to send a request that would get lost.
+    fn may_say_last(&self) -> bool {
+        self.is_serial && self.state == State::Serving && self.idle.started_at().is_some()
     }
 
     /// What to do, once.
@@ -354,6 +401,13 @@ impl Machine {
                 force(Reason::Stalled, stalled),
                 drain(Reason::Idle, idle),
                 drain(Reason::Age, self.age_by),
+                never,
+            ],
+            State::LastCall { by } => [
+                force(Reason::Dead, dead),
+                force(Reason::Stalled, stalled),
+                drain(Reason::Idle, idle),
+                drain(Reason::Age, by),
                 never,
             ],
             State::Draining { reason, close_by } => [

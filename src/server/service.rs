@@ -37,9 +37,10 @@ impl<S> CountedService<S> {
     where
         B: Body,
     {
-        self.shared.begin_request();
+        let is_serial = request.version() <= Version::HTTP_11;
+        self.shared.begin_request(is_serial);
         let begun = Begun {
-            version: request.version(),
+            is_serial,
             busy: Some(Busy::begun(Arc::clone(&self.shared))),
         };
         let mut request = request.map(|body| RequestBody::new(body, &self.shared));
@@ -103,7 +104,7 @@ where
 }
 
 struct Begun {
-    version: Version,
+    is_serial: bool,
     busy: Option<Busy>,
 }
 
@@ -131,7 +132,7 @@ where
         let Some(busy) = this.begun.busy.take() else {
             unreachable!("a future is not polled after it was ready")
         };
-        let is_last = this.begun.version <= Version::HTTP_11
+        let is_last = this.begun.is_serial
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
             && busy.shared().leaves();
         if is_last {

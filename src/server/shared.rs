@@ -37,7 +37,7 @@ pub(super) struct Shared {
     io_is_gone: AtomicBool,
     /// Whether the machine wants to know of bytes that are read.
     hears: AtomicBool,
-    /// Whether this connection's requests are its last.
+    /// Whether its client is told to come no more.
     leaves: AtomicBool,
     /// Whether the timer has woken the driver.
     rang: AtomicBool,
@@ -122,9 +122,9 @@ impl Shared {
     }
 
     /// A request's head is in.
-    pub(super) fn begin_request(self: &Arc<Self>) {
+    pub(super) fn begin_request(self: &Arc<Self>, is_serial: bool) {
         let is_first = self.tell(|machine, now| {
-            machine.on_request_start(now);
+            machine.on_request_start(is_serial, now);
             machine.on_opened(now)
         });
         if is_first {
@@ -144,7 +144,7 @@ impl Shared {
         self.hears.load(Ordering::Relaxed)
     }
 
-    /// Whether it takes no more requests than those that have begun.
+    /// Whether its client is told to come no more, as of the driver's last look.
     pub(super) fn leaves(&self) -> bool {
         self.leaves.load(Ordering::Relaxed)
     }
@@ -179,10 +179,11 @@ impl Shared {
             }
             judged.machine.handle_timeout(fired, now);
         }
+        let leaves = judged.machine.is_leaving();
+        self.leaves.store(leaves, Ordering::Relaxed);
         if let Some(action) = judged.machine.action() {
             drop(judged);
             if let Action::Drain(reason) = action {
-                self.leaves.store(true, Ordering::Relaxed);
                 tracing::debug!(reason = reason.as_str(), "connection is drained");
                 self.observe(&Event::Draining(reason));
             }
@@ -218,7 +219,10 @@ impl Shared {
         machine.on_end(reason);
         let (reason, forced) = match machine.state() {
             State::Over { reason, forced } => (reason, forced),
-            State::Opening { .. } | State::Serving | State::Draining { .. } => (reason, false),
+            State::Opening { .. }
+            | State::Serving
+            | State::LastCall { .. }
+            | State::Draining { .. } => (reason, false),
         };
         let ended = Ended {
             reason,

@@ -87,7 +87,7 @@ impl Wire {
                 if let Poll::Ready(error) = self.pend(Lane::Read, cx) {
                     return Poll::Ready(Err(error));
                 }
-                if self.watch.is_none() || !self.shared.leaves() {
+                if self.watch.is_none() || !self.is_draining() {
                     return Poll::Pending;
                 }
                 self.poll_leave(io)
@@ -127,7 +127,7 @@ impl Wire {
         T: AsyncWrite,
     {
         // What was written is whole frames, mostly, so this is where a client can be told.
-        let goodbye = if self.shared.leaves() {
+        let goodbye = if self.watch.is_some() && self.is_draining() {
             Goodbye::Soon
         } else {
             Goodbye::Nothing
@@ -258,6 +258,11 @@ impl Wire {
         }
     }
 
+    fn is_draining(&self) -> bool {
+        // The look at the flag is the cheaper one.
+        self.shared.leaves() && matches!(self.shared.state(), State::Draining { .. })
+    }
+
     /// Ready where nothing of ours is half written. Only here, where nobody else says goodbye.
     fn poll_goodbye<T>(&mut self, goodbye: Goodbye, mut io: Pin<&mut T>) -> Poll<io::Result<()>>
     where
@@ -283,6 +288,7 @@ impl Wire {
             } => Some(cut_for(reason)),
             State::Opening { .. }
             | State::Serving
+            | State::LastCall { .. }
             | State::Draining { .. }
             | State::Over { forced: false, .. } => None,
         }

@@ -46,6 +46,27 @@ async fn a_client_that_keeps_calling_is_moved_with_no_failed_call() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn http1_of_age_closes_with_its_next_response_or_when_none_is_asked_for() {
+    let limits = limits().max_age(ms(1_000)).age_jitter(0).grace(ms(500));
+    let server = Server::new(limits);
+    let (io, served) = server.connect();
+    let mut client = Http1::over(io).await;
+    let (_, is_last) = client.ask(get("/now")).await.expect("an answer");
+    assert!(!is_last);
+    sleep(1_200).await;
+    assert_eq!(served.handle.phase(), Phase::Serving, "a request may come");
+    let (_, is_last) = client.ask(get("/now")).await.expect("an answer");
+    assert!(is_last);
+    served.end().await.is(Reason::Age, false, 1_200);
+
+    let server = Server::new(limits);
+    let (io, served) = server.connect();
+    let mut client = Http1::over(io).await;
+    client.ask(get("/now")).await.expect("an answer");
+    served.end().await.is(Reason::Age, false, 1_500);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_thousand_of_one_age_do_not_leave_in_one_second() {
     let server = Server::new(limits().max_age(Duration::from_secs(600)));
     let mut clients = Vec::new();

@@ -34,7 +34,7 @@ impl LimitsBuilder {
     /// Sets how long a client may take from the moment when its connection is served to the end of its
     /// first request head, or of HTTP/2's preface and first SETTINGS. Nothing restarts it, so one byte a
     /// second does not help; what comes later is `idle_timeout`'s. Then it is closed at once, with
-    /// [`Reason::Handshake`](super::Reason::Handshake).
+    /// [`Reason::Handshake`](crate::server::Reason::Handshake).
     ///
     /// A TLS handshake is over by then: put a `Timeout` around it. It must be shorter than `idle_timeout`
     /// and `max_age`, which would always act first.
@@ -49,7 +49,7 @@ impl LimitsBuilder {
     /// Sets how long a connection may be without a request in flight. The time runs from the moment when it
     /// is served, and from the end of the last request with its bodies, to their last byte. A begun
     /// request head is not a request yet, and neither pings nor SETTINGS are. Then it is drained, with
-    /// [`Reason::Idle`](super::Reason::Idle).
+    /// [`Reason::Idle`](crate::server::Reason::Idle).
     ///
     /// It must be shorter than `max_age`, which would always act first.
     ///
@@ -61,8 +61,12 @@ impl LimitsBuilder {
     }
 
     /// Sets how old a connection may become, counted from the moment when it is served, and more or less by
-    /// `age_jitter`. Then it is drained, with [`Reason::Age`](super::Reason::Age): its client makes
+    /// `age_jitter`. Then it is drained, with [`Reason::Age`](crate::server::Reason::Age): its client makes
     /// a new one, maybe to another server behind the same balancer.
+    ///
+    /// A client of HTTP/1 whose connection closes as it sends cannot know whether its request was begun. So
+    /// where nothing is in flight then, it is drained with its next request, whose response says
+    /// `connection: close`, or after `grace`.
     ///
     /// Default: off.
     #[doc(alias = "max_connection_age")]
@@ -92,7 +96,7 @@ impl LimitsBuilder {
 
     /// Sets how long a handler may wait for the body of a request with nothing read from its connection. The
     /// time runs from the begin of the wait, and every byte read restarts it; a body that nobody polls
-    /// is not waited for. Then the connection is closed at once, with [`Reason::Dead`](super::Reason::Dead).
+    /// is not waited for. Then the connection is closed at once, with [`Reason::Dead`](crate::server::Reason::Dead).
     ///
     /// Default: off.
     pub const fn read_timeout(mut self, read_timeout: Duration) -> Self {
@@ -104,7 +108,7 @@ impl LimitsBuilder {
     /// write, flush or shutdown is pending, and while a body's last frame has not been followed by a
     /// wish for the next (over HTTP/2, flow control shows only there); each part of a response that gets
     /// through restarts it, however small. Then the connection is closed at once, with
-    /// [`Reason::Stalled`](super::Reason::Stalled).
+    /// [`Reason::Stalled`](crate::server::Reason::Stalled).
     ///
     /// A client that reads nothing on purpose is closed as well: let it exceed the longest pause that you
     /// grant a client. The system's send buffer takes bytes for a vanished client until it is full.

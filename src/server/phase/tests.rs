@@ -27,8 +27,8 @@ fn opening_turns_the_handshake_limit_off_and_is_news_once() {
 fn idle_counts_from_the_end_of_the_last_of_requests_uploads_and_streams() {
     let mut machine = opened();
     machine.on_streams(true, at(10));
-    machine.on_request_start(at(10));
-    machine.on_request_start(at(10));
+    machine.on_request_start(false, at(10));
+    machine.on_request_start(false, at(10));
     machine.on_upload_start(at(10));
     for step in [
         Machine::on_request_end,
@@ -46,7 +46,7 @@ fn idle_counts_from_the_end_of_the_last_of_requests_uploads_and_streams() {
 #[test]
 fn a_response_that_is_still_written_is_not_idle() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
     machine.on_request_end(at(10));
     machine.on_written(true, at(20));
     assert_eq!(machine.idle_since(), Some(at(20)), "its last bytes");
@@ -66,10 +66,43 @@ fn what_is_written_beside_a_response_is_no_use() {
 #[test]
 fn a_connection_in_use_is_drained_at_its_age_and_cut_off_by_grace() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
     is_due_at(&mut machine, at(10_000), Action::Drain(Reason::Age));
     is_due_at(&mut machine, at(10_200), Action::Force(Reason::Age));
     assert_eq!(machine.state(), over(Reason::Age, true));
+}
+
+#[test]
+fn an_idle_http1_connection_of_age_is_drained_with_its_next_request() {
+    let mut machine = idle_http1();
+    is_silent_at(&mut machine, at(1_500));
+    assert!(machine.is_leaving());
+    machine.on_request_start(true, at(1_600));
+    assert_eq!(machine.action(), Some(Action::Drain(Reason::Age)));
+    is_due_at(&mut machine, at(1_800), Action::Force(Reason::Age));
+}
+
+#[test]
+fn an_idle_http1_connection_of_age_is_drained_when_no_request_comes() {
+    let mut machine = idle_http1();
+    is_silent_at(&mut machine, at(1_500));
+    is_due_at(&mut machine, at(1_700), Action::Drain(Reason::Age));
+    is_due_at(&mut machine, at(1_900), Action::Force(Reason::Age));
+}
+
+#[test]
+fn http1_of_age_is_told_at_once_with_a_request_in_flight() {
+    let mut machine = idle_http1();
+    machine.on_request_start(true, at(1_450));
+    is_due_at(&mut machine, at(1_500), Action::Drain(Reason::Age));
+}
+
+#[test]
+fn a_last_call_is_idle_too_and_a_shutdown_does_not_wait_for_it() {
+    let mut machine = idle_http1();
+    is_silent_at(&mut machine, at(1_500));
+    machine.drain(Reason::Shutdown, at(1_550));
+    assert_eq!(machine.action(), Some(Action::Drain(Reason::Shutdown)));
 }
 
 #[test]
@@ -114,7 +147,7 @@ fn an_end_of_its_own_keeps_its_reason_and_a_forced_one_is_not_renamed() {
 #[test]
 fn a_body_that_is_waited_for_is_limited_by_silence_only() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
     machine.on_upload_start(at(0));
     assert_eq!(machine.next_timeout(), at(10_000), "nobody waits for it");
     machine.on_await_start(at(100));
@@ -125,7 +158,7 @@ fn a_body_that_is_waited_for_is_limited_by_silence_only() {
 #[test]
 fn a_wait_that_is_over_is_forgotten_and_the_next_begins_anew() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
     machine.on_upload_start(at(0));
     machine.on_await_start(at(100));
     machine.on_await_end(at(200));
@@ -137,7 +170,7 @@ fn a_wait_that_is_over_is_forgotten_and_the_next_begins_anew() {
 #[test]
 fn a_write_that_gets_nowhere_is_stalled_and_each_part_begins_anew() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
     machine.on_blocked(at(100));
     machine.on_written(true, at(300));
     machine.on_blocked(at(310));
@@ -147,8 +180,8 @@ fn a_write_that_gets_nowhere_is_stalled_and_each_part_begins_anew() {
 #[test]
 fn a_frame_that_nobody_takes_is_stalled_unless_another_body_moves() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
+    machine.on_request_start(false, at(0));
     machine.on_untaken(at(100));
     machine.on_untaken(at(200));
     machine.on_taken(at(300));
@@ -158,7 +191,7 @@ fn a_frame_that_nobody_takes_is_stalled_unless_another_body_moves() {
 #[test]
 fn a_stream_that_outlives_its_request_has_something_to_write() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
     machine.on_streams(true, at(0));
     assert_eq!(machine.next_timeout(), at(10_000), "the handler works");
     machine.on_request_end(at(100));
@@ -170,7 +203,7 @@ fn a_stream_that_outlives_its_request_has_something_to_write() {
 #[test]
 fn a_stalled_client_is_found_while_its_connection_drains() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
     machine.on_blocked(at(100));
     machine.drain(Reason::Shutdown, at(400));
     assert_eq!(machine.action(), Some(Action::Drain(Reason::Shutdown)));
@@ -180,7 +213,7 @@ fn a_stalled_client_is_found_while_its_connection_drains() {
 #[test]
 fn an_older_moment_counts_as_the_newest_one_seen() {
     let mut machine = opened();
-    machine.on_request_start(at(400));
+    machine.on_request_start(false, at(400));
     machine.on_blocked(at(100));
     is_due_at(&mut machine, at(800), Action::Force(Reason::Stalled));
 }
@@ -198,7 +231,7 @@ fn at_one_moment_the_limit_that_closes_speaks_first() {
 #[test]
 fn a_pause_of_our_own_is_excused_once_until_something_is_heard() {
     let mut machine = opened();
-    machine.on_request_start(at(0));
+    machine.on_request_start(false, at(0));
     machine.on_upload_start(at(0));
     machine.on_await_start(at(0));
     machine.on_local_pause(at(250));
@@ -246,6 +279,28 @@ fn is_due_at(machine: &mut Machine, by: Moment, action: Action) {
     machine.handle_timeout(by, by);
     assert_eq!(machine.action(), Some(action));
     assert_eq!(machine.action(), None);
+}
+
+/// Something happens there of which the driver is not told.
+fn is_silent_at(machine: &mut Machine, by: Moment) {
+    assert_eq!(machine.next_timeout(), by);
+    machine.handle_timeout(by, by);
+    assert_eq!(machine.action(), None);
+    assert_ne!(machine.next_timeout(), by);
+}
+
+/// It had a request, and will be of age at 1.5 s.
+fn idle_http1() -> Machine {
+    let limits = Limits::builder()
+        .idle_timeout(ms(1_000))
+        .max_age(ms(1_500))
+        .age_jitter(0)
+        .grace(ms(200));
+    let mut machine = Machine::new(Arc::new(limits.build().expect("legal")), at(0), 7);
+    machine.on_opened(at(0));
+    machine.on_request_start(true, at(0));
+    machine.on_request_end(at(1_000));
+    machine
 }
 
 fn opened() -> Machine {

@@ -18,6 +18,7 @@ use hyper::{Request, Response, body::Bytes, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::DuplexStream,
+    sync::Notify,
     task::{AbortHandle, JoinHandle},
     time::Instant,
 };
@@ -61,6 +62,7 @@ pub(crate) struct Server {
     /// How many handlers and bodies are alive.
     pub(crate) alive: Alive,
     begun: Instant,
+    stop: Arc<Notify>,
 }
 
 pub(crate) struct Served {
@@ -101,7 +103,17 @@ impl Server {
             events,
             alive: Alive::default(),
             begun: Instant::now(),
+            stop: Arc::default(),
         }
+    }
+
+    /// Has whoever waits for it stop.
+    pub(crate) fn stop(&self) {
+        self.stop.notify_one();
+    }
+
+    pub(crate) async fn stopped(&self) {
+        self.stop.notified().await;
     }
 
     pub(crate) fn now(&self) -> Duration {
