@@ -83,12 +83,8 @@ async fn under_load_no_call_fails_by_age_and_all_leave_at_the_shutdown() {
         let served: u64 = ends.iter().map(Ended::requests).sum();
         let calls = calls.load(Ordering::Relaxed);
         assert!(calls > 100, "{calls} calls");
-        // What was refused was not begun.
-        assert_eq!(
-            served,
-            u64::try_from(calls).expect("it fits"),
-            "http2 {http2}"
-        );
+        // hyper's client may call one off that it has just sent, when a GOAWAY comes in.
+        assert!(served >= u64::try_from(calls).expect("it fits"));
         assert!(ends.iter().any(|end| end.reason() == Reason::Age));
         for end in &ends {
             assert!(!end.was_forced(), "http2 {http2}: {end}");
