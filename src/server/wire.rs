@@ -17,7 +17,11 @@ use super::{
     shared::Shared,
     watch::Watch,
 };
-use crate::{error::HeartbeatError, h2_io::Goodbye, lanes::Lane};
+use crate::{
+    error::{Failure, HeartbeatError},
+    h2_io::Goodbye,
+    lanes::Lane,
+};
 
 pub(super) struct Wire {
     shared: Arc<Shared>,
@@ -215,8 +219,13 @@ impl Wire {
     /// A wrapper below, such as `h2_io`'s, may know that the client is gone.
     fn fail(&mut self, error: io::Error) -> io::Error {
         self.has_ended = true;
-        if HeartbeatError::find(&error).is_some() {
-            self.shared.force(Reason::Dead);
+        if let Some(error) = HeartbeatError::find(&error) {
+            self.shared.force(match error.failure() {
+                Failure::IdleTimeout => Reason::Idle,
+                Failure::WriteTimeout => Reason::Stalled,
+                Failure::Closed => Reason::Closed,
+                _ => Reason::Dead,
+            });
         }
         error
     }

@@ -84,6 +84,48 @@ async fn a_client_that_takes_no_more_of_an_endless_response_is_stalled() {
     }
 }
 
+/// Its pongs and pings are written at once; of the response nothing goes.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_pings_and_takes_nothing_is_stalled() {
+    let server = server();
+    let (io, served) = server.connect();
+    let (send, mut connection) = h2::client::handshake(io).await.expect("a client");
+    let mut pings = connection.ping_pong().expect("once");
+    let driver = tokio::spawn(connection);
+    let mut send = send.ready().await.expect("ready");
+    let request = hyper::Request::get("http://localhost/endless").body(());
+    let (response, _) = send
+        .send_request(request.expect("a request"), true)
+        .expect("sent");
+    let pinger = tokio::spawn(async move {
+        while pings.ping(h2::Ping::opaque()).await.is_ok() {
+            sleep(50).await;
+        }
+    });
+    let response = response.await.expect("a head");
+    served.end().await.is(Reason::Stalled, true, 500);
+    drop(response);
+    pinger.abort();
+    driver.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_calls_off_is_not_held_against_it() {
+    let server = server();
+    let (io, served) = server.connect();
+    let mut client = Client::over(io, true).await;
+    let response = client.begin(get("/endless")).await.expect("a head");
+    sleep(100).await;
+    drop(response);
+    let upload = Drip::new(ms(10), 5).then_silent();
+    let asked = tokio::time::timeout(ms(100), client.ask(post("/upload", upload)));
+    asked.await.expect_err("it waits for the rest");
+    sleep(5_000).await;
+    assert_eq!(server.alive.count(), 0);
+    client.ask(get("/now")).await.expect("it is still there");
+    assert!(!served.is_over());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_client_that_reads_slowly_is_not_stalled() {
     for http2 in [false, true] {

@@ -2,7 +2,8 @@
 
 use tower_heartbeat::server::{Phase, Reason};
 
-use crate::support::{Client, Http1, Http2, Server, get, limits, ms, sleep};
+use crate::support::{Client, Drip, Http1, Http2, Server, get, limits, ms, post, sleep};
+use http_body_util::BodyExt;
 
 fn server() -> Server {
     Server::new(limits().idle_timeout(ms(300)).grace(ms(200)))
@@ -12,7 +13,9 @@ fn server() -> Server {
 async fn a_client_that_never_says_anything_is_closed_at_the_idle_limit() {
     let server = server();
     let (_client, served) = server.connect();
-    served.end().await.is(Reason::Idle, false, 300);
+    let end = served.end().await;
+    end.is(Reason::Idle, false, 300);
+    assert!(end.ended.error().is_none());
     assert_eq!(
         server.events(),
         ["Accepted", "Draining(Idle)", "Ended(Idle)"]
@@ -153,6 +156,19 @@ async fn a_large_response_is_in_flight_until_its_last_byte() {
         assert_eq!(end.ended.reason(), Reason::Idle, "http2 {http2}");
         drip.abort();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_outlives_its_response_is_in_flight() {
+    let server = server();
+    let (io, served) = server.connect();
+    let mut client = Client::over(io, true).await;
+    let upload = Drip::new(ms(100), 10).boxed();
+    let answer = client.ask(post("/detach", upload)).await;
+    assert_eq!(answer.expect("at once"), "detached");
+    assert_eq!(server.now(), ms(0));
+    served.end().await.is(Reason::Idle, false, 1_000 + 300);
+    assert_eq!(server.alive.count(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -215,6 +215,14 @@ async fn handle(request: Request<RequestBody>, alive: Alive) -> Result<Response<
             let _sent = request.into_body().collect().await;
             full("later")
         }
+        // Answers at once, and goes on reading what it is sent.
+        "detach" => {
+            tokio::spawn(async move {
+                let _sent = request.into_body().collect().await;
+                drop(guard);
+            });
+            full("detached")
+        }
         "endless" => return Ok(Response::new(Endless::new(guard).boxed())),
         "large" => full(&"x".repeat(usize::try_from(number).expect("it fits"))),
         // Says nothing for so long, after its head.
