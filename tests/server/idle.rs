@@ -4,6 +4,7 @@ use tower_heartbeat::server::{Phase, Reason};
 
 use crate::support::{Client, Drip, Http1, Http2, Server, get, limits, ms, post, sleep};
 use http_body_util::BodyExt;
+use tokio::io::AsyncWriteExt;
 
 fn server() -> Server {
     Server::new(limits().idle_timeout(ms(300)).grace(ms(200)))
@@ -117,9 +118,7 @@ async fn a_head_that_never_ends_is_no_request_of_either_protocol() {
         } else {
             b"GET /now HT"
         };
-        tokio::io::AsyncWriteExt::write_all(&mut io, sent)
-            .await
-            .expect("room");
+        io.write_all(sent).await.expect("room");
         let end = served.end().await;
         assert_eq!(end.ended.reason(), Reason::Idle, "http2 {http2}");
         assert!(
@@ -160,15 +159,28 @@ async fn a_large_response_is_in_flight_until_its_last_byte() {
 
 #[tokio::test(start_paused = true)]
 async fn an_upload_that_outlives_its_response_is_in_flight() {
-    let server = server();
-    let (io, served) = server.connect();
-    let mut client = Client::over(io, true).await;
-    let upload = Drip::new(ms(100), 10).boxed();
-    let answer = client.ask(post("/detach", upload)).await;
-    assert_eq!(answer.expect("at once"), "detached");
-    assert_eq!(server.now(), ms(0));
-    served.end().await.is(Reason::Idle, false, 1_000 + 300);
-    assert_eq!(server.alive.count(), 0);
+    let limits = limits().idle_timeout(ms(300)).write_timeout(ms(500));
+    for http2 in [false, true] {
+        let server = Server::new(limits);
+        let (mut io, served) = server.connect();
+        if http2 {
+            let mut client = Client::over(io, true).await;
+            let upload = Drip::new(ms(100), 10).boxed();
+            let answer = client.ask(post("/detach", upload)).await;
+            assert_eq!(answer.expect("at once"), "detached");
+            assert_eq!(server.now(), ms(0));
+            served.end().await.is(Reason::Idle, false, 1_000 + 300);
+        } else {
+            let head = b"POST /detach HTTP/1.1\r\nhost: a\r\ncontent-length: 10\r\n\r\n";
+            io.write_all(head).await.expect("room");
+            for _ in 0..10 {
+                sleep(100).await;
+                io.write_all(b"x").await.expect("room");
+            }
+            served.end().await.is(Reason::Idle, false, 1_000 + 300);
+        }
+        assert_eq!(server.alive.count(), 0);
+    }
 }
 
 #[tokio::test(start_paused = true)]
