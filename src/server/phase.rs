@@ -24,7 +24,7 @@
 //!
 //! | clock | runs while | restarted by |
 //! |---|---|---|
-//! | idle | no request, body or stream, and no write pending | the last bytes of a response |
+//! | idle | no request, body or stream, and no write pending | |
 //! | reading | a request's body is waited for | any byte read |
 //! | writing | a write pends, a response's body gave a frame and was not asked again, or a stream is open of which the service knows no more | a part of a response that is written or taken |
 //!
@@ -266,7 +266,6 @@ impl Machine {
         if progress {
             self.writing = Stopwatch::STOPPED;
             self.excused = false;
-            self.idle = Stopwatch::STOPPED;
         }
         self.settle(now);
     }
@@ -343,13 +342,13 @@ impl Machine {
             .unwrap_or(Moment::NEVER)
     }
 
-    /// Judges what had run out at `fired`, the moment for which a timer fired: what the clock says beyond that
-    /// nobody has had the chance to refute. What follows from it counts from `now`.
-    pub(super) fn handle_timeout(&mut self, fired: Moment, now: Moment) {
+    /// Does what is due at `now`. Not to be called by the clock alone: once a timer has fired, the runtime has looked at
+    /// its sockets as well.
+    pub(super) fn handle_timeout(&mut self, now: Moment) {
         let now = self.clamp(now);
         let due = self
             .charges()
-            .filter(|charge| charge.by <= fired)
+            .filter(|charge| charge.by <= now)
             .min_by_key(|charge| charge.by);
         match due.map(|charge| charge.action) {
             Some(Action::Drain(Reason::Age)) if self.may_say_last() => {

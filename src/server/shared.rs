@@ -177,7 +177,7 @@ impl Shared {
             if now.since(fired) > self.hub.limits.max_local_pause {
                 judged.machine.on_local_pause(now);
             }
-            judged.machine.handle_timeout(fired, now);
+            judged.machine.handle_timeout(now);
         }
         let leaves = judged.machine.is_leaving();
         self.leaves.store(leaves, Ordering::Relaxed);

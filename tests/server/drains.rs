@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use futures_util::future::join_all;
 use http_body_util::BodyExt;
 use hyper_util::{rt::TokioIo, server::graceful::GracefulShutdown};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tower_heartbeat::server::{Phase, Reason};
 
 use crate::support::{Client, Http1, Http2, Server, get, limits, ms, sleep};
@@ -271,6 +271,19 @@ async fn an_aborted_task_is_a_connection_that_was_closed_here() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_does_not_spoil_an_upgrade_that_is_on_its_way() {
+    let server = Server::new(limits());
+    let (mut client, served) = server.connect();
+    client.write_all(UPGRADE).await.expect("room");
+    sleep(50).await;
+    served.handle.drain();
+    let head = upgraded(&mut client).await;
+    assert!(head.contains("connection: upgrade"), "{head}");
+    client.write_all(b"echo").await.expect("room");
+    client.read_exact(&mut [0; 4]).await.expect("an echo");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upgraded_connection_leaves_the_limits_and_may_have_its_own() {
     let limits = limits()
         .idle_timeout(ms(300))
@@ -278,17 +291,10 @@ async fn an_upgraded_connection_leaves_the_limits_and_may_have_its_own() {
         .write_timeout(ms(200));
     let server = Server::new(limits.grace(ms(100)));
     let (mut client, served) = server.connect();
-    sleep(50).await;
-    let request =
-        b"GET /upgrade HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
-    client.write_all(request).await.expect("room");
-    served.end().await.is(Reason::Upgraded, false, 50);
+    client.write_all(UPGRADE).await.expect("room");
+    served.end().await.is(Reason::Upgraded, false, 100);
     assert_eq!(server.connections.count(), 0);
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.expect("a head"));
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101"));
+    upgraded(&mut client).await;
     for _ in 0..3 {
         sleep(2_000).await;
         client.write_all(b"echo").await.expect("room");
@@ -298,5 +304,18 @@ async fn an_upgraded_connection_leaves_the_limits_and_may_have_its_own() {
     }
     // The handler's own, on bytes.
     assert_eq!(client.read(&mut [0]).await.expect("the end"), 0);
-    assert_eq!(server.now(), ms(50 + 3 * 2_000 + 3_000));
+    assert_eq!(server.now(), ms(100 + 3 * 2_000 + 3_000));
+}
+
+const UPGRADE: &[u8] =
+    b"GET /upgrade/100 HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+
+/// The head with which the connection becomes another protocol's.
+async fn upgraded(client: &mut DuplexStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.expect("a head"));
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+    String::from_utf8(head).expect("text")
 }

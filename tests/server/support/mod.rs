@@ -228,6 +228,7 @@ async fn handle(request: Request<RequestBody>, alive: Alive) -> Result<Response<
         // Says nothing for so long, after its head.
         "held" => return Ok(Response::new(Held::new(ms(number), guard).boxed())),
         "upgrade" => {
+            tokio::time::sleep(ms(number)).await;
             let upgrade = hyper::upgrade::on(request);
             tokio::spawn(async move {
                 let upgraded = upgrade.await.expect("it is one");
