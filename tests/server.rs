@@ -14,6 +14,8 @@ mod drains;
 mod handshake;
 #[path = "server/idle.rs"]
 mod idle;
+#[path = "server/links.rs"]
+mod links;
 #[path = "server/memory.rs"]
 mod memory;
 #[path = "server/real.rs"]
