@@ -75,12 +75,12 @@ impl Wire {
         if self.is_at_end {
             return Poll::Ready(Ok(()));
         }
-        let before = buffer.filled().len();
+        let (before, is_asked) = (buffer.filled().len(), buffer.remaining() > 0);
         match io.as_mut().poll_read(cx, buffer) {
             Poll::Ready(Ok(())) => {
                 let bytes = &buffer.filled()[before..];
                 if bytes.is_empty() {
-                    self.has_ended = true;
+                    self.has_ended |= is_asked;
                 } else if self.shared.ended().is_none() {
                     self.read(bytes);
                 }
@@ -137,14 +137,21 @@ impl Wire {
             Goodbye::Nothing
         };
         let room = self.poll_goodbye(goodbye, io.as_mut());
-        self.writing(
+        let flushed = self.writing(
             cx,
             |cx| {
                 ready!(room)?;
                 io.poll_flush(cx)
             },
             |wire, ()| wire.flushed(),
-        )
+        );
+        // Under a request whose body nobody takes, hyper neither reads nor writes, but it flushes.
+        if let Poll::Ready(Ok(())) = flushed
+            && let Poll::Ready(error) = self.pend(Lane::Write, cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        flushed
     }
 
     pub(super) fn poll_shutdown<T>(

@@ -176,6 +176,19 @@ async fn a_drain_ends_by_grace() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_drain_ends_by_grace_also_where_hyper_neither_reads_nor_writes() {
+    let server = server();
+    let (mut io, watched) = watch(&server);
+    let head = b"POST /later/9000 HTTP/1.1\r\nhost: a\r\ncontent-length: 900000\r\n\r\n";
+    io.write_all(head).await.expect("room");
+    io.write_all(&[b'x'; 900_000]).await.expect("room");
+    sleep(100).await;
+    watched.handle.drain();
+    let end = watched.ended(&server).await;
+    assert_eq!(end, (Reason::Shutdown, true, 350));
+}
+
+#[tokio::test(start_paused = true)]
 async fn dead_and_stalled_clients_are_cut_off() {
     for http2 in [false, true] {
         let server = server();
