@@ -59,6 +59,8 @@ impl Connections {
     /// Serves HTTP/1 or HTTP/2 on `io` with `service` as `builder` says, upgrades included, until the connection has
     /// ended by itself or by one of the [`Limits`](super::Limits), which run from now on.
     ///
+    /// The builder's `http1_only` and `http2_only` do nothing here, as wherever hyper-util serves upgrades.
+    ///
     /// The service gets requests whose body is a [`RequestBody`] and whose extensions have the [`Handle`]. One of tower's goes
     /// in hyper-util's `TowerToHyperService`.
     pub fn serve_connection_with<I, S, B, E>(
