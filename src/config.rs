@@ -330,7 +330,7 @@ pub enum Setting {
     MaxMissed,
     /// [`ConfigBuilder::ready_timeout`]
     ReadyTimeout,
-    /// [`ConfigBuilder::idle_timeout`], `io::LimitsBuilder::idle_timeout`
+    /// [`ConfigBuilder::idle_timeout`], `io::LimitsBuilder::idle_timeout`, `server::LimitsBuilder::idle_timeout`
     IdleTimeout,
     /// [`ConfigBuilder::quiet_timeout`]
     QuietTimeout,
@@ -338,7 +338,7 @@ pub enum Setting {
     VerifyAfterIdle,
     /// [`ConfigBuilder::suspect_after`]
     SuspectAfter,
-    /// [`ConfigBuilder::max_local_pause`]
+    /// [`ConfigBuilder::max_local_pause`], `server::LimitsBuilder::max_local_pause`
     MaxLocalPause,
     /// [`ConfigBuilder::jitter`]
     Jitter,
@@ -352,10 +352,18 @@ pub enum Setting {
     PongFloor,
     /// [`ConfigBuilder::phi_threshold`]
     PhiThreshold,
-    /// `io::LimitsBuilder::read_timeout`
+    /// `io::LimitsBuilder::read_timeout`, `server::LimitsBuilder::read_timeout`
     ReadTimeout,
-    /// `io::LimitsBuilder::write_timeout`
+    /// `io::LimitsBuilder::write_timeout`, `server::LimitsBuilder::write_timeout`
     WriteTimeout,
+    /// `server::LimitsBuilder::handshake_timeout`
+    HandshakeTimeout,
+    /// `server::LimitsBuilder::max_age`
+    MaxAge,
+    /// `server::LimitsBuilder::age_jitter`
+    AgeJitter,
+    /// `server::LimitsBuilder::grace`
+    Grace,
     /// `retry::RetryPolicyBuilder::max_attempts`
     MaxAttempts,
     /// [`reconnect::DelaysBuilder::first_delay`](crate::reconnect::DelaysBuilder::first_delay)
@@ -401,6 +409,10 @@ impl fmt::Display for Setting {
             Setting::PhiThreshold => "phi_threshold",
             Setting::ReadTimeout => "read_timeout",
             Setting::WriteTimeout => "write_timeout",
+            Setting::HandshakeTimeout => "handshake_timeout",
+            Setting::MaxAge => "max_age",
+            Setting::AgeJitter => "age_jitter",
+            Setting::Grace => "grace",
             Setting::MaxAttempts => "max_attempts",
             Setting::FirstDelay => "first_delay",
             Setting::MaxDelay => "max_delay",

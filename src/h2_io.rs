@@ -82,6 +82,8 @@ mod outbound;
 mod ping_io;
 mod policing;
 mod registry;
+#[cfg(feature = "server")]
+mod spectator;
 mod streams;
 mod watched;
 
@@ -90,6 +92,8 @@ pub use foreign::NotHttp2;
 pub use goaway::GoAway;
 pub use layer::{PingConnector, PingFuture, PingLayer};
 pub use ping_io::PingIo;
+#[cfg(feature = "server")]
+pub(crate) use spectator::{Goodbye, Spectator};
 
 /// A side of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

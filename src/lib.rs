@@ -65,6 +65,9 @@
 //! | `h2_io`: pings, `idle_timeout`, `quiet_timeout` | while a stream is open, as above; also beside slow ones | as above |
 //! | `transport`: pings, `idle_timeout`, `quiet_timeout` | while a `busy` guard is held (`Serve` has one for each request), as above | as above; each user message, either way, restarts `idle_timeout` |
 //! | `PingPolicy::min_interval` | from one of the peer's pings to the next | two hours at least, unless `while_idle` |
+//! | `server`: `idle_timeout` | never | from the end of the last request and its bodies |
+//! | `server`: `read_timeout`, `write_timeout` | while a request's body is waited for, or a response is held up | never |
+//! | `server`: `handshake_timeout`, `max_age` | the first: never; the second: always | before the first request; always |
 //! | `io`: `read_timeout`, `write_timeout`, `idle_timeout` | while a read or a write waits, by bytes | likewise: bytes know no requests |
 //!
 //! # Features
@@ -88,6 +91,7 @@
 //! - `balance`: endpoints for `tower::balance` that leave when they are dead and come back when they are
 //!   reached again, and `tower::load::Load` (the `balance` module).
 //! - `metrics`: figures of all connections for the recorder of the `metrics` facade (the `metrics` module).
+//! - `server`: limits on the connections of a server of hyper's (the `server` module); implies `h2-io` and `hyper`.
 //! - `transport`: pings on message transports, any `Stream` + `Sink`, with lines, one-way beats or a protocol of
 //!   one's own, and such a transport as the server of a service (the `transport` module), or as a service (the `mux` module).
 //! - `websocket`: the same with WebSocket's control frames (`transport::WebSocket`); implies `transport`.
@@ -109,6 +113,7 @@
 //! | `answer has no request`: `transport::Serve` drops one to a message without an id | debug | |
 //! | `hook panicked` | error | `message` |
 //! | `waker panicked` | error | |
+//! | `connection is drained`, `connection ended`: a server's (outside of any span) | debug | `reason`; `forced`, `age`, `requests`, `error` |
 //! | `next connection waits` (in the caller's span, target `tower_heartbeat::reconnect`) | debug | `failures`, `delay` |
 //! | `request is sent again` (in the caller's span, target `tower_heartbeat::retry`) | debug | `attempt`, `stage` |
 //! | `request is not sent again`: why (likewise) | debug | `attempt`, `stage`, `reason` |
@@ -177,6 +182,8 @@ pub mod reconnect;
 #[cfg(feature = "retry")]
 pub mod retry;
 mod rtt;
+#[cfg(feature = "server")]
+pub mod server;
 mod service;
 mod share;
 mod signals;
@@ -209,6 +216,7 @@ pub use share::{Share, ShareFuture, ShareLayer};
     feature = "client-legacy",
     feature = "h2-io",
     feature = "retry",
+    feature = "server",
     feature = "tonic-channel",
     feature = "websocket"
 ))]

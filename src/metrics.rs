@@ -9,11 +9,16 @@
 //! | [`UNANSWERED`] | counter | | `outcome`: `missed`, `cancelled` | pings that never will be: their connection died of it, or ended or lost its pings otherwise |
 //! | [`MISSES`] | counter | | | pong waits that passed without a sign of life |
 //! | [`RTT`] | histogram | seconds | | from ping to pong |
+//! | [`SERVED`] | gauge | | | connections that a server serves |
+//! | [`SERVED_ENDS`] | counter | | `reason`, `forced`: `true`, `false` | connections of a server that ended |
 //!
 //! The label `failure` is the [`Failure`] in snake case: `pong_timeout`, `transport`. `idle_timeout` and `closed`
 //! are no deaths.
 //!
 //! [`PINGS`] is at any time the sum of [`PONGS`], [`UNANSWERED`] and the pings that are out.
+//!
+//! The label `reason` is the `server` module's `Reason` in snake case: `idle`, `client_closed`. Those two figures are its
+//! connections alone.
 //!
 //! All connections of the services' heartbeat and of the `h2_io` module count. No request is counted, so none pays
 //! for it.
@@ -53,6 +58,10 @@ pub const UNANSWERED: &str = "tower_heartbeat_unanswered_pings_total";
 pub const MISSES: &str = "tower_heartbeat_misses_total";
 /// Histogram: from ping to pong, in seconds.
 pub const RTT: &str = "tower_heartbeat_rtt_seconds";
+/// Gauge: connections of a server that have not ended.
+pub const SERVED: &str = "tower_heartbeat_served_connections";
+/// Counter: connections of a server that ended, by `reason` and whether they were `forced`.
+pub const SERVED_ENDS: &str = "tower_heartbeat_served_ends_total";
 
 /// Tells the recorder units and descriptions of all of them. Optional, and once, when it is installed.
 pub fn describe() {
@@ -71,6 +80,16 @@ pub fn describe() {
         "Pong waits that passed without a sign of life."
     );
     describe_histogram!(RTT, Unit::Seconds, "From ping to pong.");
+    describe_gauge!(
+        SERVED,
+        Unit::Count,
+        "Connections of a server that have not ended."
+    );
+    describe_counter!(
+        SERVED_ENDS,
+        Unit::Count,
+        "Connections of a server that ended, by reason."
+    );
 }
 
 /// What became of a ping.
@@ -112,6 +131,18 @@ pub(crate) fn outcome(outcome: Outcome) {
         Outcome::Missed => counter!(UNANSWERED, "outcome" => "missed").increment(1),
         Outcome::Cancelled => counter!(UNANSWERED, "outcome" => "cancelled").increment(1),
     }
+}
+
+#[cfg(feature = "server")]
+pub(crate) fn begin_served() {
+    gauge!(SERVED).increment(1);
+}
+
+#[cfg(feature = "server")]
+pub(crate) fn end_served(reason: &'static str, forced: bool) {
+    let forced = if forced { "true" } else { "false" };
+    counter!(SERVED_ENDS, "reason" => reason, "forced" => forced).increment(1);
+    gauge!(SERVED).decrement(1);
 }
 
 fn name_of(failure: Failure) -> &'static str {

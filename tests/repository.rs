@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
 /// From the bottom up: a module imports from modules before it, and from its own.
-const ORDER: [&str; 40] = [
+const ORDER: [&str; 41] = [
     "sync",
     "signals",
     "inbox",
@@ -43,6 +43,7 @@ const ORDER: [&str; 40] = [
     "retry",
     "balance",
     "pong",
+    "server",
     "lib",
 ];
 

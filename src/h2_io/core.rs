@@ -22,7 +22,7 @@
 //! of them have the verdict.
 
 mod dismissal;
-mod half;
+pub(super) mod half;
 mod intake;
 mod own_frames;
 

@@ -39,24 +39,40 @@ impl GoAway {
     }
 }
 
+#[cfg(feature = "server")]
+const NO_ERROR: u32 = 0;
+
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 const TOO_MANY_PINGS: &[u8; 14] = b"too_many_pings";
 
 /// The frame by which this side sends a peer off that pings too often, as gRPC's servers do.
 pub(super) fn too_many_pings(last_stream_id: u32) -> [u8; COMPLAINT_LENGTH] {
-    let mut frame = [0; COMPLAINT_LENGTH];
+    frame(last_stream_id, ENHANCE_YOUR_CALM, TOO_MANY_PINGS)
+}
+
+pub(super) const COMPLAINT_LENGTH: usize = FAREWELL_LENGTH + TOO_MANY_PINGS.len();
+
+/// The frame of a server that leaves with nothing wrong, and takes no streams behind this one.
+#[cfg(feature = "server")]
+pub(super) fn leaving_after(last_stream_id: u32) -> [u8; FAREWELL_LENGTH] {
+    frame(last_stream_id, NO_ERROR, b"")
+}
+
+/// Two numbers.
+pub(super) const FAREWELL_LENGTH: usize = HEAD_LENGTH + 8;
+
+/// `LENGTH` is the frame's.
+fn frame<const LENGTH: usize>(last_stream_id: u32, code: u32, debug_data: &[u8]) -> [u8; LENGTH] {
+    let mut frame = [0; LENGTH];
     let (head, payload) = frame.split_at_mut(HEAD_LENGTH);
     head[2] = payload.len() as u8;
     head[3] = kind::GOAWAY;
     payload[..4].copy_from_slice(&last_stream_id.to_be_bytes());
-    payload[4..8].copy_from_slice(&ENHANCE_YOUR_CALM.to_be_bytes());
-    payload[8..].copy_from_slice(TOO_MANY_PINGS);
+    payload[4..8].copy_from_slice(&code.to_be_bytes());
+    payload[8..].copy_from_slice(debug_data);
     frame
 }
-
-/// Two numbers and the text.
-pub(super) const COMPLAINT_LENGTH: usize = HEAD_LENGTH + 8 + TOO_MANY_PINGS.len();
 
 impl fmt::Display for GoAway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

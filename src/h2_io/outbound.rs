@@ -18,6 +18,8 @@ pub(super) struct Outbound {
     in_block: bool,
     /// Whether HEADERS or DATA were written since somebody asked.
     has_answered: bool,
+    /// Whether the newest frame is of a request or a response.
+    in_message: bool,
 }
 
 impl Outbound {
@@ -31,6 +33,7 @@ impl Outbound {
             opened: false,
             in_block: false,
             has_answered: false,
+            in_message: false,
         }
     }
 
@@ -72,20 +75,23 @@ impl Outbound {
         None
     }
 
-    /// The first `written` of these bytes were.
+    /// The first `written` of these bytes were. Returns whether any of them were a message's.
     pub(super) fn wrote(
         &mut self,
         slices: &[IoSlice<'_>],
         mut written: usize,
         streams: &mut Streams,
-    ) {
+    ) -> bool {
+        let mut of_message = false;
         for slice in slices {
             let mut bytes = &slice[..written.min(slice.len())];
             written -= bytes.len();
             while !bytes.is_empty() {
                 bytes = &bytes[self.step(bytes, Some(streams))..];
+                of_message |= self.in_message;
             }
         }
+        of_message
     }
 
     fn step(&mut self, bytes: &[u8], streams: Option<&mut Streams>) -> usize {
@@ -95,6 +101,7 @@ impl Outbound {
             Part::Head(head) => (head, true, head.length == 0),
             Part::Payload { head, is_last } => (head, false, is_last),
         };
+        self.in_message = matches!(head.kind, kind::DATA | kind::HEADERS | kind::CONTINUATION);
         if begins
             && matches!(
                 head.kind,

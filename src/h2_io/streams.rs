@@ -54,6 +54,11 @@ impl Streams {
         }
     }
 
+    #[cfg(feature = "server")]
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
+    }
+
     /// The head of a frame went by.
     pub(super) fn begin(&mut self, sent_by: Role, head: &Head) {
         let opens = head.kind == kind::HEADERS

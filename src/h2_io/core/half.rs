@@ -9,24 +9,28 @@ use std::{
 use tokio::io::AsyncWrite;
 
 /// A frame on its way out.
-pub(super) struct Half<const LENGTH: usize> {
+pub(in crate::h2_io) struct Half<const LENGTH: usize> {
     bytes: [u8; LENGTH],
     written: usize,
 }
 
 impl<const LENGTH: usize> Half<LENGTH> {
     /// To be written at once: from then on nothing may come before its end.
-    pub(super) fn new(bytes: [u8; LENGTH]) -> Half<LENGTH> {
+    pub(in crate::h2_io) fn new(bytes: [u8; LENGTH]) -> Half<LENGTH> {
         Half { bytes, written: 0 }
     }
 
     /// Whether the IO is to see the rest of it before anything else. A flush leaves room.
-    pub(super) fn owns_the_io(&self) -> bool {
+    pub(in crate::h2_io) fn owns_the_io(&self) -> bool {
         self.written < LENGTH
     }
 
     /// Writes the rest, then flushes.
-    pub(super) fn poll_out<T>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<io::Result<()>>
+    pub(in crate::h2_io) fn poll_out<T>(
+        &mut self,
+        io: &mut T,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>>
     where
         T: AsyncWrite + Unpin,
     {

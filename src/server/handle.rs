@@ -1,0 +1,152 @@
+//! One connection as its handlers see it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    limits::Limits,
+    phase::State,
+    reason::{Ended, Reason},
+    service::CountedService,
+    shared::Shared,
+};
+
+/// A handle to a connection of a server: it keeps nothing alive, and outlives it.
+///
+/// Each request has its connection's in its extensions; so does [`Connections::on_event`](super::Connections::on_event).
+///
+/// # Clone
+///
+/// All clones are of one connection.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// It takes requests, or has yet to begin.
+    Serving,
+    /// It takes no more requests and goes on with those in flight, for `grace` at most.
+    Draining(Reason),
+    /// It is over.
+    Ended(Reason),
+}
+
+impl Handle {
+    pub(super) fn new(shared: Arc<Shared>) -> Handle {
+        Handle { shared }
+    }
+
+    /// Returns where the connection is in its life.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.shared.state() {
+            State::Opening { .. } | State::Serving | State::LastCall { .. } => Phase::Serving,
+            State::Draining { reason, .. } => Phase::Draining(reason),
+            State::Over { reason, .. } => Phase::Ended(reason),
+        }
+    }
+
+    /// Returns how many requests are in flight: from their head to the end of their response's body.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.shared.look(|machine, _| machine.requests())
+    }
+
+    /// Returns how long nothing has been in flight: zero while something is.
+    #[must_use]
+    pub fn idle_for(&self) -> Duration {
+        self.shared.look(|machine, now| {
+            let since = machine.idle_since();
+            since.map_or(Duration::ZERO, |since| now.since(since))
+        })
+    }
+
+    /// Returns how long the connection has been served, or was.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        match self.shared.ended() {
+            Some(ended) => ended.age(),
+            None => self
+                .shared
+                .look(|machine, now| now.since(machine.begun_at())),
+        }
+    }
+
+    /// Returns how the connection ended, `None` while it has not.
+    #[must_use]
+    pub fn ended(&self) -> Option<Ended> {
+        self.shared.ended().cloned()
+    }
+
+    /// Returns the limits of the connection.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        self.shared.limits()
+    }
+
+    /// Has the connection leave in good order, with [`Reason::Shutdown`]: it takes no more requests and goes on with
+    /// those in flight, for `grace` at most. Does nothing if it is on its way already.
+    pub fn drain(&self) {
+        self.shared.drain(Reason::Shutdown);
+    }
+
+    /// Closes the connection now, with [`Reason::Closed`], whatever is in flight.
+    pub fn close(&self) {
+        self.shared.force(Reason::Closed);
+    }
+
+    /// Returns `service` as one that counts its requests for this connection. Only for a connection that is
+    /// [watched](super::Connections::watch): one that is served does so by itself.
+    #[must_use]
+    pub fn counted<S>(&self, service: S) -> CountedService<S> {
+        CountedService::new(service, Arc::clone(&self.shared))
+    }
+
+    /// Keeps the connection in use until the guard is dropped, as a request in flight does: for what goes on after
+    /// its response, such as a tunnel in an HTTP/2 stream (`CONNECT`).
+    #[must_use]
+    pub fn busy(&self) -> Busy {
+        self.shared.tell(|machine, now| machine.on_busy(now));
+        Busy::begun(Arc::clone(&self.shared))
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle")
+            .field("phase", &self.phase())
+            .field("in_flight", &self.in_flight())
+            .finish()
+    }
+}
+
+/// Something that is in flight on a connection, until it is dropped. From [`Handle::busy`].
+pub struct Busy {
+    shared: Arc<Shared>,
+}
+
+impl Busy {
+    /// Of something of which the machine knows that it began.
+    pub(super) fn begun(shared: Arc<Shared>) -> Busy {
+        Busy { shared }
+    }
+
+    pub(super) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.shared.tell(|machine, now| machine.on_request_end(now));
+    }
+}
+
+impl fmt::Debug for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Busy").finish_non_exhaustive()
+    }
+}

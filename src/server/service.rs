@@ -1,0 +1,151 @@
+//! A service that counts its requests, with their bodies, for its connection.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
+use http_body::Body;
+use pin_project_lite::pin_project;
+
+use super::{
+    body::{RequestBody, ResponseBody},
+    handle::{Busy, Handle},
+    shared::Shared,
+};
+
+/// The service of one connection: each request is in flight to the end of its response's body, and has its
+/// connection's [`Handle`] in its extensions.
+///
+/// It is hyper's `Service` and tower's, as the inner one is.
+#[derive(Clone)]
+pub struct CountedService<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+impl<S> CountedService<S> {
+    pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        CountedService { inner, shared }
+    }
+
+    fn begin<B>(&self, request: Request<B>) -> (Begun, Request<RequestBody<B>>)
+    where
+        B: Body,
+    {
+        let is_serial = request.version() <= Version::HTTP_11;
+        self.shared.begin_request(is_serial);
+        let begun = Begun {
+            is_serial,
+            busy: Some(Busy::begun(Arc::clone(&self.shared))),
+        };
+        let mut request = request.map(|body| RequestBody::new(body, &self.shared));
+        let handle = Handle::new(Arc::clone(&self.shared));
+        request.extensions_mut().insert(handle);
+        (begun, request)
+    }
+}
+
+impl<S, B, R> hyper::service::Service<Request<B>> for CountedService<S>
+where
+    S: hyper::service::Service<Request<RequestBody<B>>, Response = Response<R>>,
+    B: Body,
+    R: Body,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = CountedFuture<S::Future>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let (begun, request) = self.begin(request);
+        CountedFuture {
+            inner: self.inner.call(request),
+            begun,
+        }
+    }
+}
+
+impl<S, B, R> tower_service::Service<Request<B>> for CountedService<S>
+where
+    S: tower_service::Service<Request<RequestBody<B>>, Response = Response<R>>,
+    B: Body,
+    R: Body,
+{
+    type Response = Response<ResponseBody<R>>;
+    type Error = S::Error;
+    type Future = CountedFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (begun, request) = self.begin(request);
+        CountedFuture {
+            inner: self.inner.call(request),
+            begun,
+        }
+    }
+}
+
+impl<S> fmt::Debug for CountedService<S>
+where
+    S: fmt::Debug,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CountedService")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
+    }
+}
+
+struct Begun {
+    is_serial: bool,
+    busy: Option<Busy>,
+}
+
+pin_project! {
+    /// The future of a [`CountedService`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct CountedFuture<F> {
+        // Dropped first: the handler is gone before its request stops counting.
+        #[pin]
+        inner: F,
+        begun: Begun,
+    }
+}
+
+impl<F, R, E> Future for CountedFuture<F>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+    R: Body,
+{
+    type Output = Result<Response<ResponseBody<R>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.inner.poll(cx))?;
+        let Some(busy) = this.begun.busy.take() else {
+            unreachable!("a future is not polled after it was ready")
+        };
+        let is_last = this.begun.is_serial
+            && response.status() != StatusCode::SWITCHING_PROTOCOLS
+            && busy.shared().leaves();
+        if is_last {
+            // A client that is told does not send its next request into a connection that closes.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, busy))))
+    }
+}
+
+impl<F> fmt::Debug for CountedFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CountedFuture").finish_non_exhaustive()
+    }
+}
