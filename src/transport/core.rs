@@ -270,6 +270,9 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             Some(said) => said,
             None => {
                 ready!(self.poll_turn(io.as_mut(), cx, Stage::NotSent))?;
+                if self.outbox.goes_first(self.inline.slot().is_due()) {
+                    return self.park(io, cx, Stage::NotSent);
+                }
                 self.as_writer(cx, |cx| io.as_mut().poll_ready(cx))
             }
         };

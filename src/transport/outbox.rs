@@ -62,6 +62,12 @@ impl<M> Outbox<M> {
         self.is_unflushed || self.next(is_ping_due).is_some()
     }
 
+    /// Whether further messages of the user's have to wait: a transport that made room just as a heartbeat was told
+    /// to wait would give it to them, each time, and one that gets more and more to write is never flushed.
+    pub(crate) fn goes_first(&self, is_ping_due: bool) -> bool {
+        self.is_ping_unflushed || self.next(is_ping_due).is_some()
+    }
+
     pub(crate) fn hold(&mut self, message: M) {
         assert!(self.held.is_none(), "`start_send` without `poll_ready`");
         self.held = Some(message);

@@ -4,12 +4,13 @@ use std::{future::poll_fn, task::Poll};
 
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio::{
-    io::{AsyncWriteExt, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     spawn,
     time::{Instant, sleep, timeout},
 };
+use tokio_util::codec::LinesCodecError;
 use tower_heartbeat::{
-    Config, Evidence, Failure, Stage, State,
+    Config, Error, Evidence, Failure, Stage, State,
     transport::{HeartbeatStream, Lines},
 };
 
@@ -238,4 +239,34 @@ async fn nobody_polls_for_long_and_the_next_poll_reads_before_it_judges() {
         nothing_for(&mut near, 20).await;
         assert_eq!(handle.state(), State::Alive);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_not_overtaken_by_a_writer_who_never_stops() {
+    let (near, mut far) = duplex(32);
+    let config = settings()
+        .interval(millis(100))
+        .pong_timeout(millis(60_000));
+    let config = config.ready_timeout(millis(2_000)).build().expect("legal");
+    let mut near = HeartbeatStream::new(lines(near), Lines::new(), config);
+    let handle = near.handle();
+    let writing = spawn(async move {
+        loop {
+            // No flush: `Framed` makes room when it is asked whether there is any.
+            near.feed("x".repeat(60)).await?;
+        }
+        #[expect(unreachable_code, reason = "it says what fails")]
+        Ok::<(), Error<LinesCodecError>>(())
+    });
+    // A line each four milliseconds.
+    let reading = spawn(async move {
+        let mut bytes = [0; 32];
+        while far.read(&mut bytes).await.is_ok_and(|length| length > 0) {
+            sleep(millis(2)).await;
+        }
+    });
+    sleep(millis(5_000)).await;
+    assert_eq!(handle.failure(), None);
+    writing.abort();
+    reading.abort();
 }
