@@ -150,7 +150,11 @@ where
 {
     pub(super) fn new(inner: B, busy: Busy) -> Self {
         ResponseBody {
-            download: (!inner.is_end_stream()).then(|| Download::new(busy)),
+            download: if inner.is_end_stream() {
+                None
+            } else {
+                Download::new(busy)
+            },
             inner,
         }
     }
@@ -178,11 +182,10 @@ where
         let Some(download) = this.download.as_mut() else {
             return this.inner.poll_frame(cx);
         };
-        download.is_taken();
         let frame = this.inner.as_mut().poll_frame(cx);
         match &frame {
-            Poll::Pending => {}
-            Poll::Ready(Some(Ok(_))) if !this.inner.is_end_stream() => download.is_given(),
+            Poll::Pending => download.is_asked(),
+            Poll::Ready(Some(Ok(_))) if !this.inner.is_end_stream() => download.gives(),
             Poll::Ready(_) => *this.download = None,
         }
         frame
@@ -210,42 +213,52 @@ where
 
 /// A response's body that has not ended.
 struct Download {
-    busy: Busy,
+    shared: Arc<Shared>,
     /// Whether it gave a frame, its head to begin with, and was not asked for the next. Who asks has room: hyper
     /// does not before HTTP/2's flow control or its own buffer has some.
     is_untaken: bool,
 }
 
 impl Download {
-    fn new(busy: Busy) -> Download {
+    fn new(busy: Busy) -> Option<Download> {
         let mut download = Download {
-            busy,
+            shared: busy.hand_over()?,
             is_untaken: false,
         };
-        download.is_given();
-        download
+        download.gives();
+        Some(download)
     }
 
-    fn is_given(&mut self) {
-        let limited = self.busy.shared().limits().write_timeout.is_some();
-        if limited && !std::mem::replace(&mut self.is_untaken, true) {
-            self.busy
-                .shared()
-                .tell(|machine, now| machine.on_untaken(now));
+    /// The next frame, after it was asked for.
+    fn gives(&mut self) {
+        if self.shared.limits().write_timeout.is_none() {
+            return;
         }
+        let took = std::mem::replace(&mut self.is_untaken, true);
+        self.shared.tell(|machine, now| {
+            if took {
+                machine.on_taken(now);
+            }
+            machine.on_untaken(now);
+        });
     }
 
-    fn is_taken(&mut self) {
+    /// For the next frame, which is not there yet.
+    fn is_asked(&mut self) {
         if std::mem::take(&mut self.is_untaken) {
-            self.busy
-                .shared()
-                .tell(|machine, now| machine.on_taken(now));
+            self.shared.tell(|machine, now| machine.on_taken(now));
         }
     }
 }
 
 impl Drop for Download {
     fn drop(&mut self) {
-        self.is_taken();
+        let took = self.is_untaken;
+        self.shared.tell(|machine, now| {
+            if took {
+                machine.on_taken(now);
+            }
+            machine.on_request_end(now);
+        });
     }
 }

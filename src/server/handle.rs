@@ -125,23 +125,33 @@ impl fmt::Debug for Handle {
 
 /// Something that is in flight on a connection, until it is dropped. From [`Handle::busy`].
 pub struct Busy {
-    shared: Arc<Shared>,
+    /// Gone once somebody else has to tell the end.
+    shared: Option<Arc<Shared>>,
 }
 
 impl Busy {
     /// Of something of which the machine knows that it began.
     pub(super) fn begun(shared: Arc<Shared>) -> Busy {
-        Busy { shared }
+        Busy {
+            shared: Some(shared),
+        }
     }
 
-    pub(super) fn shared(&self) -> &Arc<Shared> {
-        &self.shared
+    /// From here on the end of what is in flight is the caller's to tell.
+    pub(super) fn hand_over(mut self) -> Option<Arc<Shared>> {
+        self.shared.take()
+    }
+
+    pub(super) fn is_last(&self) -> bool {
+        self.shared.as_ref().is_some_and(|shared| shared.leaves())
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.shared.tell(|machine, now| machine.on_request_end(now));
+        if let Some(shared) = &self.shared {
+            shared.tell(|machine, now| machine.on_request_end(now));
+        }
     }
 }
 

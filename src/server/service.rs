@@ -134,7 +134,7 @@ where
         };
         let is_last = this.begun.is_serial
             && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            && busy.shared().leaves();
+            && busy.is_last();
         if is_last {
             // A client that is told does not send its next request into a connection that closes.
             let close = HeaderValue::from_static("close");
