@@ -71,6 +71,8 @@
 //!
 //! [`Connections::watch`] gives the limits to an IO, and [`Handle::counted`] has a service count for it.
 
+#[cfg(feature = "axum")]
+pub mod axum;
 mod body;
 mod connections;
 mod event;
@@ -83,6 +85,8 @@ mod protocol;
 mod reason;
 mod service;
 mod shared;
+#[cfg(feature = "tonic-server")]
+pub mod tonic;
 mod watch;
 mod wire;
 

@@ -44,9 +44,10 @@ impl Streams {
         self.open.is_empty()
     }
 
+    /// The last that was taken; a GOAWAY must not take back what another one said.
     #[cfg(feature = "server")]
-    pub(super) fn newest(&self) -> u32 {
-        self.newest
+    pub(super) fn last(&self) -> u32 {
+        self.newest.min(self.last)
     }
 
     #[cfg(feature = "server")]

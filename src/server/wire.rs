@@ -25,15 +25,34 @@ use crate::{
 
 pub(super) struct Wire {
     shared: Arc<Shared>,
-    /// Polled here where nobody has the connection's future.
-    watch: Option<Watch>,
+    /// Where nobody has the connection's future.
+    alone: Option<Box<Alone>>,
     protocol: Protocol,
     /// Whether the last write was left pending.
     is_blocked: bool,
-    /// Whether the reader is told that nothing more comes.
-    is_at_end: bool,
     /// Whether the IO ended by itself, or was shut down.
     has_ended: bool,
+}
+
+struct Alone {
+    watch: Watch,
+    /// How the write was asked for that is left pending. TLS writers insist that it comes again as it was.
+    owed: Option<Owed>,
+    /// Whether something was read and nothing written since: over HTTP/1 a request that has begun.
+    owes_answer: bool,
+    /// Whether the reader waits, and looks into the IO before the next verdict.
+    reader_waits: bool,
+    /// Whether the reader is told that nothing more comes.
+    is_at_end: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Owed {
+    Whole,
+    /// Cut where a frame of ours has its place.
+    Cut {
+        at: usize,
+    },
 }
 
 impl Wire {
@@ -41,10 +60,9 @@ impl Wire {
     pub(super) fn driven(shared: Arc<Shared>) -> Wire {
         Wire {
             shared,
-            watch: None,
+            alone: None,
             protocol: Protocol::Unknown,
             is_blocked: false,
-            is_at_end: false,
             has_ended: false,
         }
     }
@@ -52,7 +70,13 @@ impl Wire {
     /// Of a connection that nobody drives but its own reads and writes.
     pub(super) fn alone(shared: Arc<Shared>) -> Wire {
         let mut wire = Wire::driven(Arc::clone(&shared));
-        wire.watch = Some(Watch::new(shared));
+        wire.alone = Some(Box::new(Alone {
+            watch: Watch::new(shared),
+            owed: None,
+            owes_answer: false,
+            reader_waits: false,
+            is_at_end: false,
+        }));
         wire
     }
 
@@ -72,18 +96,28 @@ impl Wire {
         if let Some(error) = self.cut() {
             return Poll::Ready(Err(error));
         }
-        if self.is_at_end {
+        if self.alone.as_ref().is_some_and(|alone| alone.is_at_end) {
             return Poll::Ready(Ok(()));
         }
         let (before, is_asked) = (buffer.filled().len(), buffer.remaining() > 0);
-        match io.as_mut().poll_read(cx, buffer) {
+        let read = loop {
+            let read = io.as_mut().poll_read(cx, buffer);
+            if buffer.filled().len() == before || self.shared.ended().is_some() {
+                break read;
+            }
+            let kept = self.read(&mut buffer.filled_mut()[before..]);
+            buffer.set_filled(before + kept);
+            // No bytes are the end for whoever reads.
+            if kept > 0 {
+                break read;
+            }
+        };
+        if let Some(alone) = &mut self.alone {
+            alone.reader_waits = read.is_pending();
+        }
+        match read {
             Poll::Ready(Ok(())) => {
-                let bytes = &buffer.filled()[before..];
-                if bytes.is_empty() {
-                    self.has_ended |= is_asked;
-                } else if self.shared.ended().is_none() {
-                    self.read(bytes);
-                }
+                self.has_ended |= is_asked && buffer.filled().len() == before;
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail(error))),
@@ -91,10 +125,11 @@ impl Wire {
                 if let Poll::Ready(error) = self.pend(Lane::Read, cx) {
                     return Poll::Ready(Err(error));
                 }
-                if self.watch.is_none() || !self.is_draining() {
-                    return Poll::Pending;
+                if self.is_draining() {
+                    self.poll_leave(io)
+                } else {
+                    Poll::Pending
                 }
-                self.poll_leave(io)
             }
         }
     }
@@ -108,18 +143,33 @@ impl Wire {
     where
         T: AsyncWrite,
     {
-        let room = self.poll_goodbye(Goodbye::Nothing, io.as_mut());
-        self.writing(
+        let goodbye = self.goodbye();
+        let room = self.poll_goodbye(goodbye, io.as_mut());
+        let has_room = room.is_ready();
+        let owed = match self.alone.as_ref().and_then(|alone| alone.owed) {
+            Some(owed) => owed,
+            None if goodbye == Goodbye::Nothing => Owed::Whole,
+            None => {
+                let gap = self.protocol.next_gap(goodbye, slices);
+                gap.map_or(Owed::Whole, |at| Owed::Cut { at })
+            }
+        };
+        let written = self.writing(
             cx,
             |cx| {
                 ready!(room)?;
-                match slices {
-                    [one] => io.poll_write(cx, one),
-                    many => io.poll_write_vectored(cx, many),
+                match (owed, slices) {
+                    (Owed::Whole, [one]) => io.poll_write(cx, one),
+                    (Owed::Whole, many) => io.poll_write_vectored(cx, many),
+                    (Owed::Cut { at }, many) => io.poll_write(cx, first(many, at)),
                 }
             },
             |wire, &written| wire.wrote(slices, written),
-        )
+        );
+        if has_room && let Some(alone) = &mut self.alone {
+            alone.owed = written.is_pending().then_some(owed);
+        }
+        written
     }
 
     pub(super) fn poll_flush<T>(
@@ -131,12 +181,7 @@ impl Wire {
         T: AsyncWrite,
     {
         // What was written is whole frames, mostly, so this is where a client can be told.
-        let goodbye = if self.watch.is_some() && self.is_draining() {
-            Goodbye::Soon
-        } else {
-            Goodbye::Nothing
-        };
-        let room = self.poll_goodbye(goodbye, io.as_mut());
+        let room = self.poll_goodbye(self.goodbye(), io.as_mut());
         let flushed = self.writing(
             cx,
             |cx| {
@@ -145,8 +190,11 @@ impl Wire {
             },
             |wire, ()| wire.flushed(),
         );
-        // Under a request whose body nobody takes, hyper neither reads nor writes, but it flushes.
+        // Under a request whose body nobody takes, HTTP/1 neither reads nor writes, but it flushes. h2 flushes before it
+        // reads what may refute a verdict.
+        let reads_next = |alone: &Alone| alone.reader_waits && self.protocol.is_http2();
         if let Poll::Ready(Ok(())) = flushed
+            && self.alone.as_deref().is_some_and(|alone| !reads_next(alone))
             && let Poll::Ready(error) = self.pend(Lane::Write, cx)
         {
             return Poll::Ready(Err(error));
@@ -196,15 +244,23 @@ impl Wire {
         }
     }
 
-    fn read(&mut self, bytes: &[u8]) {
-        self.protocol.read(bytes, &self.shared);
+    /// Returns how many of the bytes are left for whoever reads.
+    fn read(&mut self, bytes: &mut [u8]) -> usize {
+        if let Some(alone) = &mut self.alone {
+            alone.owes_answer = true;
+        }
+        let kept = self.protocol.read(bytes, &self.shared);
         if self.shared.hears() {
             self.shared.tell(|machine, now| machine.on_read(now));
         }
+        kept
     }
 
     fn wrote(&mut self, slices: &[IoSlice<'_>], written: usize) {
         let was_blocked = std::mem::take(&mut self.is_blocked);
+        if let Some(alone) = &mut self.alone {
+            alone.owes_answer = false;
+        }
         let of_response = self.protocol.wrote(slices, written, &self.shared);
         // What HTTP/1 writes at once is written as its body is taken. HTTP/2's flow control holds writes back of which no
         // IO knows.
@@ -239,10 +295,10 @@ impl Wire {
 
     /// The IO is pending: does what is due, if that is done here, and fails if that is the end.
     fn pend(&mut self, lane: Lane, cx: &Context<'_>) -> Poll<io::Error> {
-        let Some(watch) = &mut self.watch else {
+        let Some(alone) = &mut self.alone else {
             return Poll::Pending;
         };
-        while let Poll::Ready(action) = watch.poll(lane, cx) {
+        while let Poll::Ready(action) = alone.watch.poll(lane, cx) {
             match action {
                 Action::Drain(_) => {}
                 Action::Force(reason) => {
@@ -255,7 +311,7 @@ impl Wire {
         Poll::Pending
     }
 
-    /// Ends the reads as soon as nothing is in flight: HTTP/1's way to say that no more requests are taken, and
+    /// Ends the reads as soon as nothing is in flight, or begun: HTTP/1's way to say that no more requests are taken, and
     /// after a GOAWAY HTTP/2's.
     fn poll_leave<T>(&mut self, io: Pin<&mut T>) -> Poll<io::Result<()>>
     where
@@ -266,17 +322,33 @@ impl Wire {
             .look(|machine, _| machine.idle_since().is_some());
         let goodbye = if is_idle { Goodbye::Now } else { Goodbye::Soon };
         ready!(self.poll_goodbye(goodbye, io))?;
-        self.is_at_end = is_idle;
-        if is_idle {
+        let Some(alone) = &mut self.alone else {
+            return Poll::Pending;
+        };
+        let is_told = self.protocol.has_said_goodbye();
+        alone.is_at_end = is_idle && is_told.unwrap_or(!alone.owes_answer);
+        if alone.is_at_end {
             Poll::Ready(Ok(()))
         } else {
             Poll::Pending
         }
     }
 
+    /// What the client is to know by now.
+    fn goodbye(&self) -> Goodbye {
+        if !self.has_ended && self.is_draining() {
+            Goodbye::Soon
+        } else {
+            Goodbye::Nothing
+        }
+    }
+
+    /// Only where nobody else drains it.
     fn is_draining(&self) -> bool {
         // The look at the flag is the cheaper one.
-        self.shared.leaves() && matches!(self.shared.state(), State::Draining { .. })
+        self.alone.is_some()
+            && self.shared.leaves()
+            && matches!(self.shared.state(), State::Draining { .. })
     }
 
     /// Ready where nothing of ours is half written. Only here, where nobody else says goodbye.
@@ -284,19 +356,27 @@ impl Wire {
     where
         T: AsyncWrite,
     {
-        if self.watch.is_none() {
+        let Some(alone) = &self.alone else {
             return Poll::Ready(Ok(()));
-        }
+        };
         // Whichever lane asked may never come back.
         let waker = Waker::from(Arc::clone(&self.shared));
         let mut cx = Context::from_waker(&waker);
-        self.protocol
-            .poll_goodbye(goodbye, !self.is_blocked, &mut io, &mut cx)
+        let is_free = !self.is_blocked && alone.owed.is_none();
+        let owned = self.protocol.owns_the_io();
+        let polled = self
+            .protocol
+            .poll_goodbye(goodbye, is_free, &mut io, &mut cx);
+        if owned && !self.protocol.owns_the_io() {
+            // The other lane may have waited for its end.
+            self.shared.wake_lanes();
+        }
+        polled
     }
 
     /// Why nothing more is read or written, where that is said here.
     fn cut(&self) -> Option<io::Error> {
-        self.watch.as_ref()?;
+        self.alone.as_ref()?;
         match self.shared.state() {
             State::Over {
                 reason,
@@ -311,6 +391,12 @@ impl Wire {
     }
 }
 
+/// The first that has something, or a part of it: a short write like any other.
+fn first<'a>(slices: &'a [IoSlice<'_>], length: usize) -> &'a [u8] {
+    let first = slices.iter().find(|slice| !slice.is_empty());
+    first.map_or(&[], |slice| &slice[..length.min(slice.len())])
+}
+
 fn cut_for(reason: Reason) -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, reason.to_string())
 }
@@ -318,7 +404,7 @@ fn cut_for(reason: Reason) -> io::Error {
 impl Drop for Wire {
     fn drop(&mut self) {
         self.shared.lose_io();
-        if self.watch.is_some() {
+        if self.alone.is_some() {
             let reason = if self.has_ended {
                 Reason::ClientClosed
             } else {

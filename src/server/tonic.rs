@@ -1,0 +1,44 @@
+//! Limits on the connections of tonic's `Server`.
+//!
+//! Import the items, not this module: `use tower_heartbeat::server::tonic` would hide the `tonic` crate.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! use tonic::transport::server::TcpIncoming;
+//! use tower_heartbeat::server::{Connections, Limits, tonic::CountLayer};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), tower_heartbeat::BoxError> {
+//! # let (_, service) = tonic_health::server::health_reporter();
+//! let limits = Limits::builder()
+//!     .idle_timeout(Duration::from_secs(300))
+//!     .max_age(Duration::from_secs(1800))
+//!     .build()?;
+//! let connections = Connections::new(limits);
+//!
+//! let incoming = TcpIncoming::bind("127.0.0.1:50051".parse()?)?;
+//! tonic::transport::Server::builder()
+//!     .layer(CountLayer::new())
+//!     .serve_with_incoming(service, connections.watch_incoming(incoming))
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! With the [`CountLayer`] a call finds its connection's [`Handle`](super::Handle) in its extensions, beside what tonic puts there:
+//! `Request::remote_addr` is what it was. Leave `Server::max_connection_age` off.
+//!
+//! # TLS
+//!
+//! It belongs below the limits: into the stream that [`watch_incoming`](super::Connections::watch_incoming) is given. `Server::tls_config` puts it
+//! above, where nobody can tell what is in flight: `idle_timeout` and `handshake_timeout` don't act then, a drain closes the
+//! connection after `grace`, and calls find neither handle nor address.
+
+mod count;
+mod incoming;
+mod info;
+
+pub use count::{Count, CountFuture, CountLayer};
+pub use incoming::WatchedIncoming;
+pub use info::ConnectionInfo;
