@@ -30,7 +30,7 @@ pub(super) struct Wire {
     protocol: Protocol,
     /// Whether the last write was left pending.
     is_blocked: bool,
-    /// Whether the IO ended by itself, or was shut down.
+    /// Whether the IO ended by itself.
     has_ended: bool,
 }
 
@@ -44,6 +44,8 @@ struct Alone {
     reader_waits: bool,
     /// Whether the reader is told that nothing more comes.
     is_at_end: bool,
+    /// Whether it was shut down on this side.
+    is_shut: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -76,6 +78,7 @@ impl Wire {
             owes_answer: false,
             reader_waits: false,
             is_at_end: false,
+            is_shut: false,
         }));
         wire
     }
@@ -214,7 +217,9 @@ impl Wire {
         if self.cut().is_some() {
             return Poll::Ready(Ok(()));
         }
-        self.has_ended = true;
+        if let Some(alone) = &mut self.alone {
+            alone.is_shut = true;
+        }
         self.writing(cx, |cx| io.poll_shutdown(cx), |wire, ()| wire.flushed())
     }
 
@@ -336,7 +341,8 @@ impl Wire {
 
     /// What the client is to know by now.
     fn goodbye(&self) -> Goodbye {
-        if !self.has_ended && self.is_draining() {
+        let is_shut = self.alone.as_ref().is_some_and(|alone| alone.is_shut);
+        if !is_shut && !self.has_ended && self.is_draining() {
             Goodbye::Soon
         } else {
             Goodbye::Nothing

@@ -5,7 +5,11 @@ use hyper::body::{Bytes, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tonic::{body::Body, transport::Server};
 use tonic_health::pb::HealthCheckRequest;
-use tower_heartbeat::server::{Limits, Reason};
+use tower_heartbeat::{
+    Config,
+    h2_io::PingIo,
+    server::{Limits, Reason},
+};
 
 use crate::support::{Site, begin, call, ms, sleep};
 
@@ -145,4 +149,32 @@ async fn a_client_that_takes_no_more_of_a_stream_is_stalled() {
     site.end().await.is(Reason::Stalled, true, 500);
     let rest = response.into_body().collect().await;
     rest.expect_err("cut off");
+}
+
+/// Its handler works, so that nothing but a PING tells.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_client_under_a_slow_handler_is_dead() {
+    // tonic's own way closes it as well, and does not say why.
+    let own = Server::builder()
+        .http2_keepalive_interval(Some(ms(500)))
+        .http2_keepalive_timeout(Some(ms(500)));
+    let mut sites = [
+        Site::over(Limits::builder(), Server::builder(), |socket| {
+            PingIo::server(socket, Config::detect_within(ms(1_000)).expect("legal"))
+        }),
+        Site::with(Limits::builder(), own),
+    ];
+    for (site, reason) in sites.iter_mut().zip([Reason::Dead, Reason::Closed]) {
+        let begun = site.now();
+        let mut io = site.connect();
+        // The preface, SETTINGS, and a call of which the whole head is there.
+        let head = b"\0\0\x17\x01\x05\0\0\0\x01\x82\x86\x41\x01a\x04\x10/test/slow/99999";
+        let sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+        io.write_all(&[&sent[..], head].concat())
+            .await
+            .expect("room");
+        let end = site.end().await;
+        assert_eq!((end.ended.reason(), end.ended.requests()), (reason, 1));
+        assert!(end.at - begun <= ms(1_000), "{end:?}");
+    }
 }

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
@@ -66,6 +66,18 @@ impl Site {
     }
 
     pub(crate) fn with(limits: LimitsBuilder, server: Server) -> Site {
+        Site::over(limits, server, |socket| socket)
+    }
+
+    /// A server whose sockets are wrapped, below the limits.
+    pub(crate) fn over<T>(
+        limits: LimitsBuilder,
+        server: Server,
+        wrap: impl Fn(Socket) -> T + Send + 'static,
+    ) -> Site
+    where
+        T: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+    {
         let (tell, ends) = unbounded_channel();
         let begun = Instant::now();
         let handles = Arc::new(Mutex::new(Vec::new()));
@@ -85,6 +97,7 @@ impl Site {
             let socket = accepted.recv().await?;
             Some((Ok::<_, io::Error>(socket), accepted))
         });
+        let incoming = incoming.map_ok(wrap);
         let server = server
             .layer(CountLayer::new())
             .serve_with_incoming(service(), connections.watch_incoming(incoming));

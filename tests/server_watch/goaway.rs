@@ -216,3 +216,24 @@ async fn a_cut_write_that_was_refused_comes_again_cut() {
         [DATA, FAREWELL, DATA, LAST].concat()
     );
 }
+
+/// Two tasks may drive the two directions.
+#[tokio::test]
+async fn a_writer_that_waits_for_a_half_goodbye_is_woken_by_whoever_brings_it_out() {
+    let (socket, io) = open().await;
+    let handle = io.handle();
+    let (mut reader, mut writer) = tokio::io::split(io);
+    socket.gives(REQUEST);
+    reader.read_exact(&mut [0; 10]).await.expect("all");
+    handle.drain();
+    socket.takes(&[5, 0, 0]);
+    let mut buffer = [0; 10];
+    let mut read = spawn(reader.read(&mut buffer));
+    assert!(read.poll().is_pending());
+    let mut write = spawn(writer.write(DATA));
+    assert!(write.poll().is_pending());
+    assert!(!write.is_woken());
+    assert!(read.poll().is_pending());
+    assert!(write.is_woken());
+    assert!(write.poll().is_ready());
+}

@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc};
 use http::Extensions;
 use tonic::transport::server::Connected;
 
-use crate::server::{handle::Handle, io::ServedIo};
+use crate::{
+    h2_io::PingIo,
+    server::{handle::Handle, io::ServedIo},
+};
 
 /// What a [`ServedIo`] tells tonic of itself: its [`Handle`], and what the IO below it tells. A
 /// [`CountLayer`](super::CountLayer) puts both where a call looks for them.
@@ -42,6 +45,18 @@ where
                 extensions.insert(inner.clone());
             }),
         }
+    }
+}
+
+/// Below the limits, it tells what the IO below it tells.
+impl<T> Connected for PingIo<T>
+where
+    T: Connected,
+{
+    type ConnectInfo = T::ConnectInfo;
+
+    fn connect_info(&self) -> T::ConnectInfo {
+        self.get_ref().connect_info()
     }
 }
 
