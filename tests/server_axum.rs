@@ -1,4 +1,5 @@
-//! Limits on the connections of `axum::serve`: on paused time, over connections in memory.
+//! Limits on the connections of `axum::serve`: on paused time, over connections in memory, and
+//! with curl as a client (skipped where it is not, unless `REQUIRED_PEERS` names it).
 
 #![cfg(feature = "axum")]
 #![expect(
@@ -8,9 +9,13 @@
 
 #[path = "server_axum/clients.rs"]
 mod clients;
+#[path = "server_axum/curl.rs"]
+mod curl;
 #[path = "server_axum/drains.rs"]
 mod drains;
 #[path = "server_axum/limits.rs"]
 mod limits;
+#[path = "real_peers/skip.rs"]
+mod skip;
 #[path = "server_axum/support.rs"]
 mod support;
