@@ -69,7 +69,8 @@
 //!
 //! # Servers that keep their connections to themselves
 //!
-//! [`Connections::watch`] gives the limits to an IO, and [`Handle::counted`] has a service count for it.
+//! [`Connections::watch`] gives the limits to an IO, and [`Handle::counted`] has a service count for it. The features `axum` and
+//! `tonic-server` do that for `axum::serve` and tonic's `Server` (the `axum` and `tonic` modules).
 
 #[cfg(feature = "axum")]
 pub mod axum;

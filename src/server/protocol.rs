@@ -41,7 +41,7 @@ impl Protocol {
 
     /// Nobody can tell what is in flight in there, so something always is.
     fn seal(&mut self, shared: &Arc<Shared>) {
-        tracing::warn!("connection is encrypted: limits of HTTP belong above TLS");
+        tracing::warn!("connection is encrypted");
         *self = Protocol::Sealed;
         shared.open();
         shared.tell(|machine, now| machine.on_busy(now));

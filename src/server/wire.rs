@@ -197,7 +197,10 @@ impl Wire {
         // reads what may refute a verdict.
         let reads_next = |alone: &Alone| alone.reader_waits && self.protocol.is_http2();
         if let Poll::Ready(Ok(())) = flushed
-            && self.alone.as_deref().is_some_and(|alone| !reads_next(alone))
+            && self
+                .alone
+                .as_deref()
+                .is_some_and(|alone| !reads_next(alone))
             && let Poll::Ready(error) = self.pend(Lane::Write, cx)
         {
             return Poll::Ready(Err(error));
