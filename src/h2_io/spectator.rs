@@ -212,10 +212,12 @@ impl Spectator {
         }
         match (self.said, goodbye) {
             (Said::Nothing, Goodbye::Soon | Goodbye::Now) => {
-                Some((Said::Soon, leaving_after(i32::MAX.unsigned_abs())))
+                // It must not allow again what the server itself has refused.
+                let most = self.streams.limit().min(i32::MAX.unsigned_abs());
+                Some((Said::Soon, leaving_after(most)))
             }
             (Said::Soon, _) => Some((Said::Asked, ping(0))),
-            (Said::Heard, Goodbye::Now) => Some((Said::Now, leaving_after(self.streams.last()))),
+            (Said::Heard, Goodbye::Now) => Some((Said::Now, leaving_after(self.streams.newest()))),
             (Said::Nothing | Said::Asked | Said::Heard | Said::Now, _) => None,
         }
     }

@@ -44,10 +44,16 @@ impl Streams {
         self.open.is_empty()
     }
 
-    /// The last that was taken; a GOAWAY must not take back what another one said.
+    /// The newest that the server takes.
     #[cfg(feature = "server")]
-    pub(super) fn last(&self) -> u32 {
+    pub(super) fn newest(&self) -> u32 {
         self.newest.min(self.last)
+    }
+
+    /// The last that it would take, as it said itself.
+    #[cfg(feature = "server")]
+    pub(super) fn limit(&self) -> u32 {
+        self.last
     }
 
     #[cfg(feature = "server")]

@@ -201,3 +201,37 @@ async fn shutdown_drains_them_all_within_grace() {
     slow.await.expect("no panic").expect("an answer");
     stuck.await.expect("no panic").expect_err("cut off");
 }
+
+/// Both say GOAWAY then, each in its own way.
+#[tokio::test(start_paused = true)]
+async fn axums_own_shutdown_and_ours_go_together() {
+    for http2 in [false, true] {
+        for pause in [0, 1, 20, 100] {
+            for theirs_first in [false, true] {
+                let mut server = Server::new(Limits::builder().grace(ms(1_000)));
+                let io = far_away(server.connect(), 3);
+                let mut client = Client::over(io, http2).await;
+                let asked = tokio::spawn(async move {
+                    let answer = client.ask(get("/slow/300")).await;
+                    (answer, client)
+                });
+                sleep(100).await;
+                let ours = async {
+                    sleep(if theirs_first { pause } else { 0 }).await;
+                    server.connections.shutdown().await;
+                };
+                let theirs = async {
+                    sleep(if theirs_first { 0 } else { pause }).await;
+                    server.stop();
+                };
+                tokio::join!(ours, theirs);
+                let (answer, client) = asked.await.expect("no panic");
+                assert_eq!(answer.expect("an answer"), "slow", "http2 {http2}, {pause}");
+                let end = server.end().await;
+                assert_eq!(end.ended.reason(), Reason::Shutdown);
+                assert!(!end.ended.was_forced() && end.at < ms(350), "{end:?}");
+                client.closed_in_order().await;
+            }
+        }
+    }
+}

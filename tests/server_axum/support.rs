@@ -28,7 +28,10 @@ use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::DuplexStream,
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::{
+        mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+        watch,
+    },
     time::Instant,
 };
 use tower_heartbeat::server::{Connections, Ended, Event, Handle, LimitsBuilder, Reason};
@@ -62,6 +65,7 @@ pub(crate) struct Server {
     /// How many handlers and bodies are alive.
     pub(crate) alive: Alive,
     pub(crate) handles: Arc<Mutex<Vec<Handle>>>,
+    stop: watch::Sender<bool>,
     dial: UnboundedSender<DuplexStream>,
     ends: UnboundedReceiver<End>,
     begun: Instant,
@@ -86,12 +90,18 @@ impl Server {
         let (dial, accepted) = unbounded_channel();
         let alive = Alive::default();
         let app = app(alive.clone()).into_make_service_with_connect_info::<SocketAddr>();
-        let serve = connections.serve_axum(Pipes { accepted }, app);
+        let (stop, mut stopped) = watch::channel(false);
+        let serve = connections
+            .serve_axum(Pipes { accepted }, app)
+            .with_graceful_shutdown(async move {
+                let _gone = stopped.wait_for(|stopped| *stopped).await;
+            });
         tokio::spawn(async move { serve.await });
         Server {
             connections,
             alive,
             handles,
+            stop,
             dial,
             ends,
             begun,
@@ -120,6 +130,11 @@ impl Server {
 
     pub(crate) fn is_any_over(&self) -> bool {
         !self.ends.is_empty()
+    }
+
+    /// axum's own way.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
     }
 
     /// The connection that came last.
