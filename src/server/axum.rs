@@ -26,7 +26,16 @@
 //! # }
 //! ```
 //!
-//! Handlers stay as they are, and find their connection's [`Handle`] as an `Extension`.
+//! Handlers stay as they are, and find their connection's [`Handle`](super::Handle) as an `Extension`.
+//!
+//! # What axum leaves out of reach
+//!
+//! It drives its connections in tasks of its own, in which hyper cannot be asked to let go of one. So the limits act on the IO, as
+//! [`Connections::watch`](super::Connections::watch) says: HTTP/2 clients get a GOAWAY between hyper's frames, HTTP/1 clients `connection: close` with
+//! the next response, or the end of an idle connection.
+//!
+//! It sets no keep-alive either: a client that is gone while its handler works is found by PINGs only, and those need a
+//! listener whose IO is an [`h2_io::PingIo`](crate::h2_io::PingIo).
 
 mod app;
 mod listener;

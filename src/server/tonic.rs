@@ -27,7 +27,18 @@
 //! ```
 //!
 //! With the [`CountLayer`] a call finds its connection's [`Handle`](super::Handle) in its extensions, beside what tonic puts there:
-//! `Request::remote_addr` is what it was. Leave `Server::max_connection_age` off.
+//! `Request::remote_addr` is what it was. Without, streams are in flight all the same, but nobody counts calls, and
+//! `read_timeout` does not act.
+//!
+//! # What tonic leaves out of reach
+//!
+//! It drives its connections in tasks of its own, in which hyper cannot be asked to let go of one. So the limits act on the IO, as
+//! [`Connections::watch`](super::Connections::watch) says: clients get a GOAWAY between hyper's frames. `Server::max_connection_age` is not told
+//! here; leave it off.
+//!
+//! A client that is gone while its handler works is found by PINGs: tonic's own (`Server::http2_keepalive_interval`), which end a connection as
+//! [`Reason::Closed`](super::Reason::Closed), or those of an [`h2_io::PingIo`](crate::h2_io::PingIo) around each IO of the stream, as
+//! [`Reason::Dead`](super::Reason::Dead).
 //!
 //! # TLS
 //!
