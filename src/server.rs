@@ -72,6 +72,7 @@
 //! [`Connections::watch`] gives the limits to an IO, and [`Handle::counted`] has a service count for it. The features `axum` and
 //! `tonic-server` do that for `axum::serve` and tonic's `Server` (the `axum` and `tonic` modules).
 
+mod alone;
 #[cfg(feature = "axum")]
 pub mod axum;
 mod body;

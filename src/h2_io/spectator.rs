@@ -216,9 +216,9 @@ impl Spectator {
                 let most = self.streams.limit().min(i32::MAX.unsigned_abs());
                 Some((Said::Soon, leaving_after(most)))
             }
-            (Said::Soon, _) => Some((Said::Asked, ping(0))),
+            (Said::Soon, Goodbye::Soon | Goodbye::Now) => Some((Said::Asked, ping(0))),
             (Said::Heard, Goodbye::Now) => Some((Said::Now, leaving_after(self.streams.newest()))),
-            (Said::Nothing | Said::Asked | Said::Heard | Said::Now, _) => None,
+            (Said::Nothing | Said::Soon | Said::Asked | Said::Heard | Said::Now, _) => None,
         }
     }
 }

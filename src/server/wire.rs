@@ -5,21 +5,19 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    phase::{Action, State},
+    alone::{Alone, Owed},
     protocol::Protocol,
     reason::Reason,
     shared::Shared,
-    watch::Watch,
 };
 use crate::{
     error::{Failure, HeartbeatError},
-    h2_io::Goodbye,
     lanes::Lane,
 };
 
@@ -32,29 +30,6 @@ pub(super) struct Wire {
     is_blocked: bool,
     /// Whether the IO ended by itself.
     has_ended: bool,
-}
-
-struct Alone {
-    watch: Watch,
-    /// How the write was asked for that is left pending. TLS writers insist that it comes again as it was.
-    owed: Option<Owed>,
-    /// Whether something was read and nothing written since: over HTTP/1 a request that has begun.
-    owes_answer: bool,
-    /// Whether the reader waits, and looks into the IO before the next verdict.
-    reader_waits: bool,
-    /// Whether the reader is told that nothing more comes.
-    is_at_end: bool,
-    /// Whether it was shut down on this side.
-    is_shut: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Owed {
-    Whole,
-    /// Cut where a frame of ours has its place.
-    Cut {
-        at: usize,
-    },
 }
 
 impl Wire {
@@ -72,14 +47,7 @@ impl Wire {
     /// Of a connection that nobody drives but its own reads and writes.
     pub(super) fn alone(shared: Arc<Shared>) -> Wire {
         let mut wire = Wire::driven(Arc::clone(&shared));
-        wire.alone = Some(Box::new(Alone {
-            watch: Watch::new(shared),
-            owed: None,
-            owes_answer: false,
-            reader_waits: false,
-            is_at_end: false,
-            is_shut: false,
-        }));
+        wire.alone = Some(Box::new(Alone::new(shared)));
         wire
     }
 
@@ -120,7 +88,9 @@ impl Wire {
         }
         match read {
             Poll::Ready(Ok(())) => {
-                self.has_ended |= is_asked && buffer.filled().len() == before;
+                if is_asked && buffer.filled().len() == before {
+                    self.end();
+                }
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.fail(error))),
@@ -128,10 +98,11 @@ impl Wire {
                 if let Poll::Ready(error) = self.pend(Lane::Read, cx) {
                     return Poll::Ready(Err(error));
                 }
-                if self.is_draining() {
-                    self.poll_leave(io)
-                } else {
-                    Poll::Pending
+                match &mut self.alone {
+                    Some(alone) if alone.is_draining() => {
+                        alone.poll_leave(self.is_blocked, &mut self.protocol, io)
+                    }
+                    Some(_) | None => Poll::Pending,
                 }
             }
         }
@@ -146,31 +117,22 @@ impl Wire {
     where
         T: AsyncWrite,
     {
-        let goodbye = self.goodbye();
-        let room = self.poll_goodbye(goodbye, io.as_mut());
+        let room = self.poll_room(io.as_mut());
         let has_room = room.is_ready();
-        let owed = match self.alone.as_ref().and_then(|alone| alone.owed) {
-            Some(owed) => owed,
-            None if goodbye == Goodbye::Nothing => Owed::Whole,
-            None => {
-                let gap = self.protocol.next_gap(goodbye, slices);
-                gap.map_or(Owed::Whole, |at| Owed::Cut { at })
-            }
+        let owed = match &self.alone {
+            Some(alone) => alone.next_write(&self.protocol, slices),
+            None => Owed::Whole,
         };
         let written = self.writing(
             cx,
             |cx| {
                 ready!(room)?;
-                match (owed, slices) {
-                    (Owed::Whole, [one]) => io.poll_write(cx, one),
-                    (Owed::Whole, many) => io.poll_write_vectored(cx, many),
-                    (Owed::Cut { at }, many) => io.poll_write(cx, first(many, at)),
-                }
+                owed.poll_write(io, cx, slices)
             },
             |wire, &written| wire.wrote(slices, written),
         );
         if has_room && let Some(alone) = &mut self.alone {
-            alone.owed = written.is_pending().then_some(owed);
+            alone.on_write(owed, written.is_pending());
         }
         written
     }
@@ -184,7 +146,7 @@ impl Wire {
         T: AsyncWrite,
     {
         // What was written is whole frames, mostly, so this is where a client can be told.
-        let room = self.poll_goodbye(self.goodbye(), io.as_mut());
+        let room = self.poll_room(io.as_mut());
         let flushed = self.writing(
             cx,
             |cx| {
@@ -210,7 +172,7 @@ impl Wire {
 
     pub(super) fn poll_shutdown<T>(
         &mut self,
-        io: Pin<&mut T>,
+        mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>>
     where
@@ -221,9 +183,17 @@ impl Wire {
             return Poll::Ready(Ok(()));
         }
         if let Some(alone) = &mut self.alone {
-            alone.is_shut = true;
+            alone.is_closing = true;
         }
-        self.writing(cx, |cx| io.poll_shutdown(cx), |wire, ()| wire.flushed())
+        let room = self.poll_room(io.as_mut());
+        self.writing(
+            cx,
+            |cx| {
+                ready!(room)?;
+                io.poll_shutdown(cx)
+            },
+            |wire, ()| wire.flushed(),
+        )
     }
 
     fn writing<R>(
@@ -287,9 +257,16 @@ impl Wire {
         }
     }
 
+    fn end(&mut self) {
+        self.has_ended = true;
+        if let Some(alone) = &mut self.alone {
+            alone.is_closing = true;
+        }
+    }
+
     /// A wrapper below, such as `h2_io`'s, may know that the client is gone.
     fn fail(&mut self, error: io::Error) -> io::Error {
-        self.has_ended = true;
+        self.end();
         if let Some(error) = HeartbeatError::find(&error) {
             self.shared.force(match error.failure() {
                 Failure::IdleTimeout => Reason::Idle,
@@ -303,111 +280,29 @@ impl Wire {
 
     /// The IO is pending: does what is due, if that is done here, and fails if that is the end.
     fn pend(&mut self, lane: Lane, cx: &Context<'_>) -> Poll<io::Error> {
-        let Some(alone) = &mut self.alone else {
-            return Poll::Pending;
-        };
-        while let Poll::Ready(action) = alone.watch.poll(lane, cx) {
-            match action {
-                Action::Drain(_) => {}
-                Action::Force(reason) => {
-                    // The other lane has to hear it as well.
-                    self.shared.wake_lanes();
-                    return Poll::Ready(cut_for(reason));
-                }
+        match &mut self.alone {
+            Some(alone) => alone.poll_due(lane, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ready where nothing of ours is half written.
+    fn poll_room<T>(&mut self, io: Pin<&mut T>) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite,
+    {
+        match &self.alone {
+            Some(alone) => {
+                alone.poll_goodbye(alone.goodbye(), self.is_blocked, &mut self.protocol, io)
             }
+            None => Poll::Ready(Ok(())),
         }
-        Poll::Pending
-    }
-
-    /// Ends the reads as soon as nothing is in flight, or begun: HTTP/1's way to say that no more requests are taken, and
-    /// after a GOAWAY HTTP/2's.
-    fn poll_leave<T>(&mut self, io: Pin<&mut T>) -> Poll<io::Result<()>>
-    where
-        T: AsyncWrite,
-    {
-        let is_idle = self
-            .shared
-            .look(|machine, _| machine.idle_since().is_some());
-        let goodbye = if is_idle { Goodbye::Now } else { Goodbye::Soon };
-        ready!(self.poll_goodbye(goodbye, io))?;
-        let Some(alone) = &mut self.alone else {
-            return Poll::Pending;
-        };
-        let is_told = self.protocol.has_said_goodbye();
-        alone.is_at_end = is_idle && is_told.unwrap_or(!alone.owes_answer);
-        if alone.is_at_end {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// What the client is to know by now.
-    fn goodbye(&self) -> Goodbye {
-        let is_shut = self.alone.as_ref().is_some_and(|alone| alone.is_shut);
-        if !is_shut && !self.has_ended && self.is_draining() {
-            Goodbye::Soon
-        } else {
-            Goodbye::Nothing
-        }
-    }
-
-    /// Only where nobody else drains it.
-    fn is_draining(&self) -> bool {
-        // The look at the flag is the cheaper one.
-        self.alone.is_some()
-            && self.shared.leaves()
-            && matches!(self.shared.state(), State::Draining { .. })
-    }
-
-    /// Ready where nothing of ours is half written. Only here, where nobody else says goodbye.
-    fn poll_goodbye<T>(&mut self, goodbye: Goodbye, mut io: Pin<&mut T>) -> Poll<io::Result<()>>
-    where
-        T: AsyncWrite,
-    {
-        let Some(alone) = &self.alone else {
-            return Poll::Ready(Ok(()));
-        };
-        // Whichever lane asked may never come back.
-        let waker = Waker::from(Arc::clone(&self.shared));
-        let mut cx = Context::from_waker(&waker);
-        let is_free = !self.is_blocked && alone.owed.is_none();
-        let owned = self.protocol.owns_the_io();
-        let polled = self
-            .protocol
-            .poll_goodbye(goodbye, is_free, &mut io, &mut cx);
-        if owned && !self.protocol.owns_the_io() {
-            // The other lane may have waited for its end.
-            self.shared.wake_lanes();
-        }
-        polled
     }
 
     /// Why nothing more is read or written, where that is said here.
     fn cut(&self) -> Option<io::Error> {
-        self.alone.as_ref()?;
-        match self.shared.state() {
-            State::Over {
-                reason,
-                forced: true,
-            } => Some(cut_for(reason)),
-            State::Opening { .. }
-            | State::Serving
-            | State::LastCall { .. }
-            | State::Draining { .. }
-            | State::Over { forced: false, .. } => None,
-        }
+        self.alone.as_ref()?.cut()
     }
-}
-
-/// The first that has something, or a part of it: a short write like any other.
-fn first<'a>(slices: &'a [IoSlice<'_>], length: usize) -> &'a [u8] {
-    let first = slices.iter().find(|slice| !slice.is_empty());
-    first.map_or(&[], |slice| &slice[..length.min(slice.len())])
-}
-
-fn cut_for(reason: Reason) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, reason.to_string())
 }
 
 impl Drop for Wire {

@@ -5,7 +5,10 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
 };
-use tower_heartbeat::server::{Connections, Limits, Reason};
+use tower_heartbeat::server::{
+    Connections, Limits, Reason,
+    axum::{App, AppFuture, MakeApp, MakeAppFuture, Watched, WatchedListener},
+};
 
 use crate::support::{CLIENT, Client, Drip, Server, full, get, ms, post, sleep};
 
@@ -208,4 +211,15 @@ async fn a_plain_router_is_served_as_well() {
     read.expect("it is closed").expect("an answer");
     assert!(answer.ends_with("plain"));
     served.abort();
+}
+
+#[test]
+fn all_public_types_have_debug_and_may_go_to_other_threads() {
+    fn is<T: std::fmt::Debug + Send + Sync + Unpin>() {}
+    is::<App<()>>();
+    is::<AppFuture<std::future::Ready<()>>>();
+    is::<MakeApp<()>>();
+    is::<MakeAppFuture<std::future::Ready<()>>>();
+    is::<Watched<TcpListener>>();
+    is::<WatchedListener<TcpListener>>();
 }

@@ -3,12 +3,18 @@
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Bytes, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tonic::{body::Body, transport::Server};
+use tonic::{
+    body::Body,
+    transport::{Server, server::TcpIncoming},
+};
 use tonic_health::pb::HealthCheckRequest;
 use tower_heartbeat::{
     Config,
     h2_io::PingIo,
-    server::{Limits, Reason},
+    server::{
+        Limits, Reason,
+        tonic::{ConnectionInfo, Count, CountFuture, CountLayer, WatchedIncoming},
+    },
 };
 
 use crate::support::{Site, begin, call, ms, sleep};
@@ -177,4 +183,14 @@ async fn a_frozen_client_under_a_slow_handler_is_dead() {
         assert_eq!((end.ended.reason(), end.ended.requests()), (reason, 1));
         assert!(end.at - begun <= ms(1_000), "{end:?}");
     }
+}
+
+#[test]
+fn all_public_types_have_debug_and_may_go_to_other_threads() {
+    fn is<T: std::fmt::Debug + Send + Sync + Unpin>() {}
+    is::<ConnectionInfo>();
+    is::<Count<()>>();
+    is::<CountFuture<std::future::Ready<()>>>();
+    is::<CountLayer>();
+    is::<WatchedIncoming<TcpIncoming>>();
 }

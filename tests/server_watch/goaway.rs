@@ -237,3 +237,13 @@ async fn a_writer_that_waits_for_a_half_goodbye_is_woken_by_whoever_brings_it_ou
     assert!(write.is_woken());
     assert!(write.poll().is_ready());
 }
+
+#[tokio::test]
+async fn a_shutdown_brings_out_what_is_half_written() {
+    let (socket, mut io) = open().await;
+    io.handle().drain();
+    socket.takes(&[5, 0]);
+    assert_eq!(read(&mut io), None);
+    io.shutdown().await.expect("room");
+    assert_eq!(after_settings(&socket), &FAREWELL[..FAREWELL.len() / 2]);
+}
