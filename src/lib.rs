@@ -92,6 +92,8 @@
 //!   reached again, and `tower::load::Load` (the `balance` module).
 //! - `metrics`: figures of all connections for the recorder of the `metrics` facade (the `metrics` module).
 //! - `server`: limits on the connections of a server of hyper's (the `server` module); implies `h2-io` and `hyper`.
+//! - `axum`: the same below `axum::serve` (the `server::axum` module); implies `server`.
+//! - `tonic-server`: the same below tonic's `Server` (the `server::tonic` module); implies `server`.
 //! - `transport`: pings on message transports, any `Stream` + `Sink`, with lines, one-way beats or a protocol of
 //!   one's own, and such a transport as the server of a service (the `transport` module), or as a service (the `mux` module).
 //! - `websocket`: the same with WebSocket's control frames (`transport::WebSocket`); implies `transport`.
@@ -114,6 +116,7 @@
 //! | `hook panicked` | error | `message` |
 //! | `waker panicked` | error | |
 //! | `connection is drained`, `connection ended`: a server's (outside of any span) | debug | `reason`; `forced`, `age`, `requests`, `error` |
+//! | `connection is encrypted`: a server's limits were put below TLS | warn | |
 //! | `next connection waits` (in the caller's span, target `tower_heartbeat::reconnect`) | debug | `failures`, `delay` |
 //! | `request is sent again` (in the caller's span, target `tower_heartbeat::retry`) | debug | `attempt`, `stage` |
 //! | `request is not sent again`: why (likewise) | debug | `attempt`, `stage`, `reason` |
@@ -212,12 +215,14 @@ pub use share::{Share, ShareFuture, ShareLayer};
 
 #[cfg(all(
     doctest,
+    feature = "axum",
     feature = "balance",
     feature = "client-legacy",
     feature = "h2-io",
     feature = "retry",
     feature = "server",
     feature = "tonic-channel",
+    feature = "tonic-server",
     feature = "websocket"
 ))]
 #[doc = include_str!("../README.md")]

@@ -69,8 +69,12 @@
 //!
 //! # Servers that keep their connections to themselves
 //!
-//! [`Connections::watch`] gives the limits to an IO, and [`Handle::counted`] has a service count for it.
+//! [`Connections::watch`] gives the limits to an IO, and [`Handle::counted`] has a service count for it. The features `axum` and
+//! `tonic-server` do that for `axum::serve` and tonic's `Server` (the `axum` and `tonic` modules).
 
+mod alone;
+#[cfg(feature = "axum")]
+pub mod axum;
 mod body;
 mod connections;
 mod event;
@@ -83,6 +87,8 @@ mod protocol;
 mod reason;
 mod service;
 mod shared;
+#[cfg(feature = "tonic-server")]
+pub mod tonic;
 mod watch;
 mod wire;
 

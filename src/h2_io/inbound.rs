@@ -8,6 +8,31 @@ use super::{
 };
 use crate::ping_policy::Police;
 
+/// The frame of a PING (RFC 9113, section 6.7).
+pub(super) fn ping(flags: u8, payload: [u8; 8]) -> [u8; PING_LENGTH] {
+    let mut frame = [
+        0,
+        0,
+        8,
+        kind::PING,
+        flags,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
+    frame[HEAD_LENGTH..].copy_from_slice(&payload);
+    frame
+}
+
 /// A PING and its answer (RFC 9113, section 6.7).
 pub(super) const PING_LENGTH: usize = HEAD_LENGTH + 8;
 
@@ -32,9 +57,7 @@ impl Payloads {
     pub(super) fn next_ping(&mut self) -> [u8; PING_LENGTH] {
         let payload = self.first.wrapping_add(self.sent);
         self.sent += 1;
-        let mut bytes = [0, 0, 8, kind::PING, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        bytes[HEAD_LENGTH..].copy_from_slice(&payload.to_be_bytes());
-        bytes
+        ping(0, payload.to_be_bytes())
     }
 
     pub(super) fn are_any_sent(&self) -> bool {

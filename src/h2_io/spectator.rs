@@ -1,4 +1,4 @@
-//! What the bytes of a server's connection tell, seen and left as they are; and its goodbye.
+//! What the bytes of a server's connection tell; and its goodbye.
 
 use std::{
     fmt,
@@ -12,12 +12,14 @@ use super::{
     Role,
     core::half::Half,
     frames::{Frames, Part, flag, kind},
-    goaway::{FAREWELL_LENGTH, leaving_after},
+    goaway::leaving_after,
+    inbound::{PING_LENGTH, ping},
     outbound::Outbound,
     streams::Streams,
 };
 
-/// It sees both directions of a connection and touches neither, but for a GOAWAY between two frames.
+/// It sees both directions of a connection and touches neither, but for the frames of its goodbye between two others, and
+/// the answer to them.
 pub(crate) struct Spectator {
     inbound: Frames,
     outbound: Outbound,
@@ -26,17 +28,30 @@ pub(crate) struct Spectator {
     opened: bool,
     /// Whether a head of the client's goes on in further frames.
     in_block: bool,
-    said: Goodbye,
-    half: Option<Box<Half<FAREWELL_LENGTH>>>,
+    said: Said,
+    /// How much of the answer to a PING of ours the newest frame has brought.
+    answered: usize,
+    half: Option<Box<Half<PING_LENGTH>>>,
 }
 
-/// What a client was told of the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What a client is to be told of the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goodbye {
     Nothing,
     /// To open no more streams. Those on their way are taken (RFC 9113, section 6.8).
     Soon,
-    /// That no more are taken than have come in.
+    /// That no more are taken than have come in, once all that were on their way have.
+    Now,
+}
+
+/// What it was told, or is being told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    Soon,
+    /// Whether it has heard it: what it opened before comes in before its answer.
+    Asked,
+    Heard,
     Now,
 }
 
@@ -49,7 +64,8 @@ impl Spectator {
             streams: Streams::new(),
             opened: false,
             in_block: false,
-            said: Goodbye::Nothing,
+            said: Said::Nothing,
+            answered: 0,
             half: None,
         }
     }
@@ -69,37 +85,92 @@ impl Spectator {
         self.streams.count() > usize::from(self.in_block)
     }
 
-    pub(crate) fn read(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() {
-            let step = self.inbound.step(bytes);
-            bytes = &bytes[step.length..];
-            let (head, ends) = match step.part {
-                Part::Other => continue,
-                Part::Head(head) => {
-                    self.streams.begin(Role::Client, &head);
-                    if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
-                        self.in_block = true;
-                    }
-                    (head, head.length == 0)
-                }
-                Part::Payload { head, is_last } => (head, is_last),
-            };
-            if ends {
-                if head.has(flag::END_HEADERS)
-                    && matches!(head.kind, kind::HEADERS | kind::CONTINUATION)
-                {
-                    self.in_block = false;
-                }
-                // The first frame is one of settings, or all is foreign.
-                self.opened = true;
-                self.streams.end(Role::Client, &head);
+    /// Returns how many of the bytes are left for others: all but the answer to a goodbye, unless that came in
+    /// pieces. h2 ignores it, but complains.
+    pub(crate) fn read(&mut self, bytes: &mut [u8]) -> usize {
+        let (mut at, mut kept) = (0, 0);
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            if self.said == Said::Asked
+                && self.inbound.is_between()
+                && rest.starts_with(&ping(flag::ACK, PAYLOAD))
+            {
+                self.said = Said::Heard;
+                at += PING_LENGTH;
+                continue;
             }
+            let length = self.step(rest);
+            if at != kept {
+                bytes.copy_within(at..at + length, kept);
+            }
+            at += length;
+            kept += length;
         }
+        kept
+    }
+
+    fn step(&mut self, bytes: &[u8]) -> usize {
+        let step = self.inbound.step(bytes);
+        let (head, ends) = match step.part {
+            Part::Other => return step.length,
+            Part::Head(head) => {
+                self.streams.begin(Role::Client, &head);
+                if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
+                    self.in_block = true;
+                }
+                self.answered = 0;
+                (head, head.length == 0)
+            }
+            Part::Payload { head, is_last } => {
+                if self.said == Said::Asked
+                    && head.kind == kind::PING
+                    && head.has(flag::ACK)
+                    && head.length == PAYLOAD.len()
+                {
+                    // One that has other bytes first never comes to its end.
+                    let awaited = &PAYLOAD[self.answered..];
+                    if awaited.starts_with(&bytes[..step.length]) {
+                        self.answered += step.length;
+                    }
+                    if is_last && self.answered == PAYLOAD.len() {
+                        self.said = Said::Heard;
+                    }
+                }
+                (head, is_last)
+            }
+        };
+        if ends {
+            if head.has(flag::END_HEADERS)
+                && matches!(head.kind, kind::HEADERS | kind::CONTINUATION)
+            {
+                self.in_block = false;
+            }
+            // The first frame is one of settings, or all is foreign.
+            self.opened = true;
+            self.streams.end(Role::Client, &head);
+        }
+        step.length
     }
 
     /// The first `written` of these bytes were. Returns whether any of them were a response's.
     pub(crate) fn wrote(&mut self, slices: &[IoSlice<'_>], written: usize) -> bool {
         self.outbound.wrote(slices, written, &mut self.streams)
+    }
+
+    /// After how many of these bytes `goodbye` goes on, if that is before their end.
+    pub(crate) fn next_gap(&self, goodbye: Goodbye, slices: &[IoSlice<'_>]) -> Option<usize> {
+        self.next_of(goodbye)?;
+        self.outbound.next_gap(slices)
+    }
+
+    /// Whether all is said, and nothing that comes in is for anybody.
+    pub(crate) fn has_said_now(&self) -> bool {
+        self.said == Said::Now && self.half.is_none()
+    }
+
+    /// Whether a frame is half written, before whose end nothing else is.
+    pub(crate) fn owns_the_io(&self) -> bool {
+        self.half.as_ref().is_some_and(|half| half.owns_the_io())
     }
 
     /// Says `goodbye`, if that was not said, as soon as a frame may begin; ready where the IO is free again.
@@ -116,21 +187,47 @@ impl Spectator {
     {
         loop {
             if let Some(half) = &mut self.half {
-                ready!(half.poll_out(io, cx))?;
+                let polled = half.poll_out(io, cx);
+                if polled.is_pending() && !half.owns_the_io() {
+                    // It waits for a flush, which whoever writes on may do.
+                    return Poll::Ready(Ok(()));
+                }
+                ready!(polled)?;
                 self.half = None;
             }
-            if self.said >= goodbye || !is_free || !self.outbound.is_gap() {
+            let Some((next, frame)) = self.next_of(goodbye) else {
+                return Poll::Ready(Ok(()));
+            };
+            if !is_free || !self.outbound.is_gap() {
                 return Poll::Ready(Ok(()));
             }
-            self.said = goodbye;
-            let last = match goodbye {
-                Goodbye::Nothing | Goodbye::Soon => i32::MAX.unsigned_abs(),
-                Goodbye::Now => self.streams.last_of_peer(Role::Server),
-            };
-            self.half = Some(Box::new(Half::new(leaving_after(last))));
+            self.said = next;
+            self.half = Some(Box::new(Half::new(frame)));
+        }
+    }
+
+    fn next_of(&self, goodbye: Goodbye) -> Option<(Said, [u8; PING_LENGTH])> {
+        if !self.opened {
+            return None;
+        }
+        match (self.said, goodbye) {
+            (Said::Nothing, Goodbye::Soon | Goodbye::Now) => {
+                // It must not allow again what the server itself has refused.
+                let most = self.streams.limit().min(i32::MAX.unsigned_abs());
+                Some((Said::Soon, leaving_after(most)))
+            }
+            (Said::Soon, Goodbye::Soon | Goodbye::Now) => Some((Said::Asked, ping(0, PAYLOAD))),
+            (Said::Heard, Goodbye::Now) => Some((
+                Said::Now,
+                leaving_after(self.streams.last_of_peer(Role::Server)),
+            )),
+            (Said::Nothing | Said::Soon | Said::Asked | Said::Heard | Said::Now, _) => None,
         }
     }
 }
+
+/// Of the PING in a goodbye.
+const PAYLOAD: [u8; 8] = *b"farewell";
 
 impl fmt::Debug for Spectator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

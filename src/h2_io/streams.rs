@@ -54,6 +54,12 @@ impl Streams {
         }
     }
 
+    /// The last that it would take, as it said itself.
+    #[cfg(feature = "server")]
+    pub(super) fn limit(&self) -> u32 {
+        self.last
+    }
+
     #[cfg(feature = "server")]
     pub(super) fn count(&self) -> usize {
         self.open.len()

@@ -158,6 +158,15 @@ where
             inner,
         }
     }
+
+    /// Of a connection that nobody watches.
+    #[cfg(feature = "tonic-server")]
+    pub(super) fn uncounted(inner: B) -> Self {
+        ResponseBody {
+            inner,
+            download: None,
+        }
+    }
 }
 
 impl<B> ResponseBody<B> {

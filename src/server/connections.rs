@@ -95,8 +95,11 @@ impl Connections {
     /// polled, and act on its bytes. Its [`handle`](ServedIo::handle) counts the requests
     /// ([`Handle::counted`]).
     ///
-    /// A drain writes a GOAWAY, over HTTP/2, between two frames, and ends the read side as soon as nothing is in flight, as
-    /// if the client had closed it; after `grace`, and where a limit closes, reads and writes fail.
+    /// A drain says GOAWAY to an HTTP/2 client, and ends the read side, as if the client had closed it, when the client has heard that and
+    /// nothing is in flight; over HTTP/1, as soon as nothing is. After `grace`, and where a limit closes, reads and writes fail.
+    ///
+    /// It belongs above TLS. Below, nobody can tell what is in flight: `idle_timeout` and `handshake_timeout` don't
+    /// act, and whatever drains the connection closes it after `grace`.
     #[must_use]
     pub fn watch<I>(&self, io: I) -> ServedIo<I> {
         ServedIo::new(io, Wire::alone(self.accept()))

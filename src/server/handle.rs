@@ -99,10 +99,11 @@ impl Handle {
     }
 
     /// Returns `service` as one that counts its requests for this connection. Only for a connection that is
-    /// [watched](super::Connections::watch): one that is served does so by itself.
+    /// [watched](super::Connections::watch): one that is served does so by itself. A response that upgrades it (HTTP/1's
+    /// 101, or 2xx to `CONNECT`) ends it with [`Reason::Upgraded`].
     #[must_use]
     pub fn counted<S>(&self, service: S) -> CountedService<S> {
-        CountedService::new(service, Arc::clone(&self.shared))
+        CountedService::alone(service, Arc::clone(&self.shared))
     }
 
     /// Keeps the connection in use until the guard is dropped, as a request in flight does: for what goes on after
@@ -142,8 +143,12 @@ impl Busy {
         self.shared.take()
     }
 
+    pub(super) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
+    }
+
     pub(super) fn is_last(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.leaves())
+        self.shared().is_some_and(|shared| shared.leaves())
     }
 }
 

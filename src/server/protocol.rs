@@ -17,20 +17,34 @@ pub(super) enum Protocol {
     /// As far as it was read, if it is not whole yet.
     Http2(Box<Spectator>),
     Other,
+    /// TLS, with whatever in it.
+    Sealed,
 }
 
 impl Protocol {
-    /// These bytes came in.
-    pub(super) fn read(&mut self, bytes: &[u8], shared: &Arc<Shared>) {
+    /// These bytes came in. Returns how many of them are left for others.
+    pub(super) fn read(&mut self, bytes: &mut [u8], shared: &Arc<Shared>) -> usize {
+        if matches!(self, Protocol::Unknown) && bytes[0] == TLS_HANDSHAKE {
+            self.seal(shared);
+        }
         let Some(spectator) = self.spectator() else {
-            return;
+            return bytes.len();
         };
         let (was_opened, had_streams) = (spectator.is_opened(), spectator.has_streams());
-        spectator.read(bytes);
+        let kept = spectator.read(bytes);
         if !was_opened && spectator.is_opened() && !spectator.is_foreign() {
             shared.open();
         }
         self.tell_streams(had_streams, shared);
+        kept
+    }
+
+    /// Nobody can tell what is in flight in there, so something always is.
+    fn seal(&mut self, shared: &Arc<Shared>) {
+        tracing::warn!("connection is encrypted");
+        *self = Protocol::Sealed;
+        shared.open();
+        shared.tell(|machine, now| machine.on_busy(now));
     }
 
     /// The first `written` of these bytes went out. Returns whether any of them were a response's.
@@ -56,7 +70,7 @@ impl Protocol {
         }
         match self {
             Protocol::Http2(spectator) => Some(spectator),
-            Protocol::Unknown | Protocol::Other => None,
+            Protocol::Unknown | Protocol::Other | Protocol::Sealed => None,
         }
     }
 
@@ -67,7 +81,7 @@ impl Protocol {
                 false
             }
             Protocol::Http2(spectator) => spectator.has_streams(),
-            Protocol::Unknown | Protocol::Other => false,
+            Protocol::Unknown | Protocol::Other | Protocol::Sealed => false,
         };
         if had_streams != has_streams {
             shared.tell(|machine, now| machine.on_streams(has_streams, now));
@@ -87,7 +101,38 @@ impl Protocol {
     {
         match self {
             Protocol::Http2(spectator) => spectator.poll_goodbye(goodbye, is_free, io, cx),
-            Protocol::Unknown | Protocol::Other => Poll::Ready(Ok(())),
+            Protocol::Unknown | Protocol::Other | Protocol::Sealed => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// See [`Spectator::next_gap`].
+    pub(super) fn next_gap(&self, goodbye: Goodbye, slices: &[IoSlice<'_>]) -> Option<usize> {
+        self.seen()?.next_gap(goodbye, slices)
+    }
+
+    /// Whether a frame of ours is half written.
+    pub(super) fn owns_the_io(&self) -> bool {
+        self.seen().is_some_and(Spectator::owns_the_io)
+    }
+
+    /// Whether it is HTTP/2 that has begun.
+    pub(super) fn is_http2(&self) -> bool {
+        self.seen().is_some_and(Spectator::is_opened)
+    }
+
+    /// Whether all is said that HTTP/2 has to say at the end; `None` where it has not begun.
+    pub(super) fn has_said_goodbye(&self) -> Option<bool> {
+        let begun = self.seen().filter(|spectator| spectator.is_opened());
+        begun.map(Spectator::has_said_now)
+    }
+
+    fn seen(&self) -> Option<&Spectator> {
+        match self {
+            Protocol::Http2(spectator) => Some(spectator),
+            Protocol::Unknown | Protocol::Other | Protocol::Sealed => None,
         }
     }
 }
+
+/// The first byte of a TLS client's (RFC 8446, section 5.1); no request begins with it.
+const TLS_HANDSHAKE: u8 = 22;

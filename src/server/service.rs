@@ -8,13 +8,14 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header::CONNECTION};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONNECTION};
 use http_body::Body;
 use pin_project_lite::pin_project;
 
 use super::{
     body::{RequestBody, ResponseBody},
     handle::{Busy, Handle},
+    reason::Reason,
     shared::Shared,
 };
 
@@ -26,11 +27,24 @@ use super::{
 pub struct CountedService<S> {
     inner: S,
     shared: Arc<Shared>,
+    is_alone: bool,
 }
 
 impl<S> CountedService<S> {
     pub(super) fn new(inner: S, shared: Arc<Shared>) -> Self {
-        CountedService { inner, shared }
+        CountedService {
+            inner,
+            shared,
+            is_alone: false,
+        }
+    }
+
+    /// Of a connection that nobody drives, so that nobody else sees an upgrade.
+    pub(super) fn alone(inner: S, shared: Arc<Shared>) -> Self {
+        CountedService {
+            is_alone: true,
+            ..CountedService::new(inner, shared)
+        }
     }
 
     fn begin<B>(&self, request: Request<B>) -> (Begun, Request<RequestBody<B>>)
@@ -41,6 +55,8 @@ impl<S> CountedService<S> {
         self.shared.begin_request(is_serial);
         let begun = Begun {
             is_serial,
+            is_connect: request.method() == Method::CONNECT,
+            is_alone: self.is_alone,
             busy: Some(Busy::begun(Arc::clone(&self.shared))),
         };
         let mut request = request.map(|body| RequestBody::new(body, &self.shared));
@@ -105,7 +121,17 @@ where
 
 struct Begun {
     is_serial: bool,
+    is_connect: bool,
+    is_alone: bool,
     busy: Option<Busy>,
+}
+
+impl Begun {
+    /// Whether the response hands the connection over to another protocol.
+    fn is_upgraded_by(&self, status: StatusCode) -> bool {
+        let is_upgrade = status == StatusCode::SWITCHING_PROTOCOLS;
+        self.is_serial && (is_upgrade || self.is_connect && status.is_success())
+    }
 }
 
 pin_project! {
@@ -132,10 +158,14 @@ where
         let Some(busy) = this.begun.busy.take() else {
             unreachable!("a future is not polled after it was ready")
         };
-        let is_last = this.begun.is_serial
-            && response.status() != StatusCode::SWITCHING_PROTOCOLS
-            && busy.is_last();
-        if is_last {
+        let is_upgrade = this.begun.is_upgraded_by(response.status());
+        if is_upgrade
+            && this.begun.is_alone
+            && let Some(shared) = busy.shared()
+        {
+            shared.end(Reason::Upgraded, None);
+        }
+        if this.begun.is_serial && !is_upgrade && busy.is_last() {
             // A client that is told does not send its next request into a connection that closes.
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);

@@ -5,34 +5,30 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
-    phase::{Action, State},
+    alone::{Alone, Owed},
     protocol::Protocol,
     reason::Reason,
     shared::Shared,
-    watch::Watch,
 };
 use crate::{
     error::{Failure, HeartbeatError},
-    h2_io::Goodbye,
     lanes::Lane,
 };
 
 pub(super) struct Wire {
     shared: Arc<Shared>,
-    /// Polled here where nobody has the connection's future.
-    watch: Option<Watch>,
+    /// Where nobody has the connection's future.
+    alone: Option<Box<Alone>>,
     protocol: Protocol,
     /// Whether the last write was left pending.
     is_blocked: bool,
-    /// Whether the reader is told that nothing more comes.
-    is_at_end: bool,
-    /// Whether the IO ended by itself, or was shut down.
+    /// Whether the IO ended by itself.
     has_ended: bool,
 }
 
@@ -41,10 +37,9 @@ impl Wire {
     pub(super) fn driven(shared: Arc<Shared>) -> Wire {
         Wire {
             shared,
-            watch: None,
+            alone: None,
             protocol: Protocol::Unknown,
             is_blocked: false,
-            is_at_end: false,
             has_ended: false,
         }
     }
@@ -52,7 +47,7 @@ impl Wire {
     /// Of a connection that nobody drives but its own reads and writes.
     pub(super) fn alone(shared: Arc<Shared>) -> Wire {
         let mut wire = Wire::driven(Arc::clone(&shared));
-        wire.watch = Some(Watch::new(shared));
+        wire.alone = Some(Box::new(Alone::new(shared)));
         wire
     }
 
@@ -72,17 +67,29 @@ impl Wire {
         if let Some(error) = self.cut() {
             return Poll::Ready(Err(error));
         }
-        if self.is_at_end {
+        if self.alone.as_ref().is_some_and(|alone| alone.is_at_end) {
             return Poll::Ready(Ok(()));
         }
         let (before, is_asked) = (buffer.filled().len(), buffer.remaining() > 0);
-        match io.as_mut().poll_read(cx, buffer) {
+        let read = loop {
+            let read = io.as_mut().poll_read(cx, buffer);
+            if buffer.filled().len() == before || self.shared.ended().is_some() {
+                break read;
+            }
+            let kept = self.read(&mut buffer.filled_mut()[before..]);
+            buffer.set_filled(before + kept);
+            // No bytes are the end for whoever reads.
+            if kept > 0 {
+                break read;
+            }
+        };
+        if let Some(alone) = &mut self.alone {
+            alone.reader_waits = read.is_pending();
+        }
+        match read {
             Poll::Ready(Ok(())) => {
-                let bytes = &buffer.filled()[before..];
-                if bytes.is_empty() {
-                    self.has_ended |= is_asked;
-                } else if self.shared.ended().is_none() {
-                    self.read(bytes);
+                if is_asked && buffer.filled().len() == before {
+                    self.end();
                 }
                 Poll::Ready(Ok(()))
             }
@@ -91,10 +98,12 @@ impl Wire {
                 if let Poll::Ready(error) = self.pend(Lane::Read, cx) {
                     return Poll::Ready(Err(error));
                 }
-                if self.watch.is_none() || !self.is_draining() {
-                    return Poll::Pending;
+                match &mut self.alone {
+                    Some(alone) if alone.is_draining() => {
+                        alone.poll_leave(self.is_blocked, &mut self.protocol, io)
+                    }
+                    Some(_) | None => Poll::Pending,
                 }
-                self.poll_leave(io)
             }
         }
     }
@@ -108,18 +117,24 @@ impl Wire {
     where
         T: AsyncWrite,
     {
-        let room = self.poll_goodbye(Goodbye::Nothing, io.as_mut());
-        self.writing(
+        let room = self.poll_room(io.as_mut());
+        let has_room = room.is_ready();
+        let owed = match &self.alone {
+            Some(alone) => alone.next_write(&self.protocol, slices),
+            None => Owed::Whole,
+        };
+        let written = self.writing(
             cx,
             |cx| {
                 ready!(room)?;
-                match slices {
-                    [one] => io.poll_write(cx, one),
-                    many => io.poll_write_vectored(cx, many),
-                }
+                owed.poll_write(io, cx, slices)
             },
             |wire, &written| wire.wrote(slices, written),
-        )
+        );
+        if has_room && let Some(alone) = &mut self.alone {
+            alone.on_write(owed, written.is_pending());
+        }
+        written
     }
 
     pub(super) fn poll_flush<T>(
@@ -131,12 +146,7 @@ impl Wire {
         T: AsyncWrite,
     {
         // What was written is whole frames, mostly, so this is where a client can be told.
-        let goodbye = if self.watch.is_some() && self.is_draining() {
-            Goodbye::Soon
-        } else {
-            Goodbye::Nothing
-        };
-        let room = self.poll_goodbye(goodbye, io.as_mut());
+        let room = self.poll_room(io.as_mut());
         let flushed = self.writing(
             cx,
             |cx| {
@@ -145,8 +155,14 @@ impl Wire {
             },
             |wire, ()| wire.flushed(),
         );
-        // Under a request whose body nobody takes, hyper neither reads nor writes, but it flushes.
+        // Under a request whose body nobody takes, HTTP/1 neither reads nor writes, but it flushes. h2 flushes before it
+        // reads what may refute a verdict.
+        let reads_next = |alone: &Alone| alone.reader_waits && self.protocol.is_http2();
         if let Poll::Ready(Ok(())) = flushed
+            && self
+                .alone
+                .as_deref()
+                .is_some_and(|alone| !reads_next(alone))
             && let Poll::Ready(error) = self.pend(Lane::Write, cx)
         {
             return Poll::Ready(Err(error));
@@ -156,7 +172,7 @@ impl Wire {
 
     pub(super) fn poll_shutdown<T>(
         &mut self,
-        io: Pin<&mut T>,
+        mut io: Pin<&mut T>,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>>
     where
@@ -166,8 +182,18 @@ impl Wire {
         if self.cut().is_some() {
             return Poll::Ready(Ok(()));
         }
-        self.has_ended = true;
-        self.writing(cx, |cx| io.poll_shutdown(cx), |wire, ()| wire.flushed())
+        if let Some(alone) = &mut self.alone {
+            alone.is_closing = true;
+        }
+        let room = self.poll_room(io.as_mut());
+        self.writing(
+            cx,
+            |cx| {
+                ready!(room)?;
+                io.poll_shutdown(cx)
+            },
+            |wire, ()| wire.flushed(),
+        )
     }
 
     fn writing<R>(
@@ -196,15 +222,23 @@ impl Wire {
         }
     }
 
-    fn read(&mut self, bytes: &[u8]) {
-        self.protocol.read(bytes, &self.shared);
+    /// Returns how many of the bytes are left for whoever reads.
+    fn read(&mut self, bytes: &mut [u8]) -> usize {
+        if let Some(alone) = &mut self.alone {
+            alone.owes_answer = true;
+        }
+        let kept = self.protocol.read(bytes, &self.shared);
         if self.shared.hears() {
             self.shared.tell(|machine, now| machine.on_read(now));
         }
+        kept
     }
 
     fn wrote(&mut self, slices: &[IoSlice<'_>], written: usize) {
         let was_blocked = std::mem::take(&mut self.is_blocked);
+        if let Some(alone) = &mut self.alone {
+            alone.owes_answer = false;
+        }
         let of_response = self.protocol.wrote(slices, written, &self.shared);
         // What HTTP/1 writes at once is written as its body is taken. HTTP/2's flow control holds writes back of which no
         // IO knows.
@@ -223,9 +257,16 @@ impl Wire {
         }
     }
 
+    fn end(&mut self) {
+        self.has_ended = true;
+        if let Some(alone) = &mut self.alone {
+            alone.is_closing = true;
+        }
+    }
+
     /// A wrapper below, such as `h2_io`'s, may know that the client is gone.
     fn fail(&mut self, error: io::Error) -> io::Error {
-        self.has_ended = true;
+        self.end();
         if let Some(error) = HeartbeatError::find(&error) {
             self.shared.force(match error.failure() {
                 Failure::IdleTimeout => Reason::Idle,
@@ -240,86 +281,35 @@ impl Wire {
 
     /// The IO is pending: does what is due, if that is done here, and fails if that is the end.
     fn pend(&mut self, lane: Lane, cx: &Context<'_>) -> Poll<io::Error> {
-        let Some(watch) = &mut self.watch else {
-            return Poll::Pending;
-        };
-        while let Poll::Ready(action) = watch.poll(lane, cx) {
-            match action {
-                Action::Drain(_) => {}
-                Action::Force(reason) => {
-                    // The other lane has to hear it as well.
-                    self.shared.wake_lanes();
-                    return Poll::Ready(cut_for(reason));
-                }
+        match &mut self.alone {
+            Some(alone) => alone.poll_due(lane, cx),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Ready where nothing of ours is half written.
+    fn poll_room<T>(&mut self, io: Pin<&mut T>) -> Poll<io::Result<()>>
+    where
+        T: AsyncWrite,
+    {
+        match &self.alone {
+            Some(alone) => {
+                alone.poll_goodbye(alone.goodbye(), self.is_blocked, &mut self.protocol, io)
             }
+            None => Poll::Ready(Ok(())),
         }
-        Poll::Pending
-    }
-
-    /// Ends the reads as soon as nothing is in flight: HTTP/1's way to say that no more requests are taken, and
-    /// after a GOAWAY HTTP/2's.
-    fn poll_leave<T>(&mut self, io: Pin<&mut T>) -> Poll<io::Result<()>>
-    where
-        T: AsyncWrite,
-    {
-        let is_idle = self
-            .shared
-            .look(|machine, _| machine.idle_since().is_some());
-        let goodbye = if is_idle { Goodbye::Now } else { Goodbye::Soon };
-        ready!(self.poll_goodbye(goodbye, io))?;
-        self.is_at_end = is_idle;
-        if is_idle {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
-        }
-    }
-
-    fn is_draining(&self) -> bool {
-        // The look at the flag is the cheaper one.
-        self.shared.leaves() && matches!(self.shared.state(), State::Draining { .. })
-    }
-
-    /// Ready where nothing of ours is half written. Only here, where nobody else says goodbye.
-    fn poll_goodbye<T>(&mut self, goodbye: Goodbye, mut io: Pin<&mut T>) -> Poll<io::Result<()>>
-    where
-        T: AsyncWrite,
-    {
-        if self.watch.is_none() {
-            return Poll::Ready(Ok(()));
-        }
-        // Whichever lane asked may never come back.
-        let waker = Waker::from(Arc::clone(&self.shared));
-        let mut cx = Context::from_waker(&waker);
-        self.protocol
-            .poll_goodbye(goodbye, !self.is_blocked, &mut io, &mut cx)
     }
 
     /// Why nothing more is read or written, where that is said here.
     fn cut(&self) -> Option<io::Error> {
-        self.watch.as_ref()?;
-        match self.shared.state() {
-            State::Over {
-                reason,
-                forced: true,
-            } => Some(cut_for(reason)),
-            State::Opening { .. }
-            | State::Serving
-            | State::LastCall { .. }
-            | State::Draining { .. }
-            | State::Over { forced: false, .. } => None,
-        }
+        self.alone.as_ref()?.cut()
     }
-}
-
-fn cut_for(reason: Reason) -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, reason.to_string())
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
         self.shared.lose_io();
-        if self.watch.is_some() {
+        if self.alone.is_some() {
             let reason = if self.has_ended {
                 Reason::ClientClosed
             } else {
