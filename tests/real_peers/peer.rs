@@ -1,28 +1,24 @@
 //! A server's process, that a test freezes and thaws.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering},
     },
-    thread,
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use tokio::{net::TcpStream, time::sleep};
 use tower::{Service, service_fn, util::BoxCloneSyncService};
 
 use super::{
+    process::{Process, has_python_with, python, runs, script},
     skip::skip,
     support::{millis, secs},
 };
@@ -31,9 +27,10 @@ use super::{
 pub(crate) const MARGIN: Duration = secs(10);
 
 pub(crate) struct Peer {
-    child: Child,
+    process: Process,
     pub(crate) address: SocketAddr,
-    folder: Option<PathBuf>,
+    // Dropped last: nobody writes there any more.
+    folder: Option<Folder>,
 }
 
 impl Peer {
@@ -58,18 +55,17 @@ impl Peer {
     }
 
     /// A script beside this file, which tells its port first.
-    fn python(script: &str, arguments: &[&str]) -> Peer {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real_peers");
-        let mut child = Command::new(python())
-            .arg(format!("{folder}/{script}"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it ran before");
-        let output = child.stdout.take().expect("piped");
+    fn python(name: &str, arguments: &[&str]) -> Peer {
+        let mut process = Process::start(
+            Command::new(python())
+                .arg(script(name))
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped()),
+        );
+        let output = process.child.stdout.take().expect("piped");
         let mut peer = Peer {
-            child,
+            process,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             folder: None,
         };
@@ -97,16 +93,16 @@ impl Peer {
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("file"), vec![b'7'; 10_000_000]).expect("writable");
         fs::write(folder.join("nginx.conf"), config(address)).expect("writable");
-        let child = Command::new("nginx")
-            .args(["-c", "nginx.conf", "-e", "error.log", "-p"])
-            .arg(&folder)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("it ran before");
+        let process = Process::start(
+            Command::new("nginx")
+                .args(["-c", "nginx.conf", "-e", "error.log", "-p"])
+                .arg(&folder)
+                .stdin(Stdio::null()),
+        );
         let mut peer = Peer {
-            child,
+            process,
             address,
-            folder: Some(folder),
+            folder: Some(Folder(folder)),
         };
         peer.listens().await;
         Some(peer)
@@ -117,35 +113,11 @@ impl Peer {
     }
 
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
-        // The signal is out; a thread on another core stops when it takes it.
-        for _ in 0..5_000 {
-            if self.has_stopped() {
-                return;
-            }
-            thread::sleep(millis(1));
-        }
-        panic!("it does not stop");
-    }
-
-    fn has_stopped(&self) -> bool {
-        let tasks = format!("/proc/{}/task", self.child.id());
-        fs::read_dir(tasks).expect("it runs").all(|task| {
-            let stat = task.expect("readable").path().join("stat");
-            let stat = fs::read_to_string(stat).unwrap_or_default();
-            // The state follows the name, which stands in parentheses.
-            let state = stat.rsplit(") ").next().unwrap_or_default();
-            state.starts_with('T')
-        })
+        self.process.freeze();
     }
 
     pub(crate) fn thaw(&self) {
-        self.signal(Signal::SIGCONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(id), signal).expect("it runs");
+        self.process.thaw();
     }
 
     async fn listens(&mut self) {
@@ -153,7 +125,7 @@ impl Peer {
             if TcpStream::connect(self.http2()).await.is_ok() {
                 return;
             }
-            let ended = self.child.try_wait().expect("it can be asked");
+            let ended = self.process.child.try_wait().expect("it can be asked");
             assert!(ended.is_none(), "it ended: {}", self.log());
             sleep(millis(20)).await;
         }
@@ -162,18 +134,16 @@ impl Peer {
 
     fn log(&self) -> String {
         let folder = self.folder.as_ref().expect("nginx has one");
-        fs::read_to_string(folder.join("error.log")).unwrap_or_default()
+        fs::read_to_string(folder.0.join("error.log")).unwrap_or_default()
     }
 }
 
-impl Drop for Peer {
+/// Of a peer, and gone with it.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
     fn drop(&mut self) {
-        // SIGKILL, which also ends a frozen one.
-        let _ended_before = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(folder) = &self.folder {
-            let _ = fs::remove_dir_all(folder);
-        }
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -203,19 +173,6 @@ impl Target {
     pub(crate) async fn connect(&self) -> TokioIo<TcpStream> {
         self.connector().call(()).await.expect("it listens")
     }
-}
-
-fn python() -> String {
-    env::var("PEERS_PYTHON").unwrap_or_else(|_| "python3".into())
-}
-
-fn has_python_with(imports: &str) -> bool {
-    runs(Command::new(python()).args(["-c", imports]))
-}
-
-fn runs(command: &mut Command) -> bool {
-    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-    quiet.status().is_ok_and(|status| status.success())
 }
 
 /// Of the addresses of the loopback interface one that no other process picks, and the sockets of
