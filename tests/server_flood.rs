@@ -115,7 +115,7 @@ impl Server {
         let well_behaved = WellBehaved::start(address);
         let test =
             "clients_that_never_begin_are_gone_in_time_with_their_memory_and_others_are_served";
-        Flood::start(test, address).is_over().await;
+        Flood::start(test, address).wait().await;
         let answers = well_behaved.stop().await;
         println!("meanwhile {answers:?}");
         assert!(answers.count >= 100 && answers.slowest < Duration::from_secs(5));

@@ -47,7 +47,7 @@ impl Flood {
     }
 
     /// Resolves when each of them has been sent off.
-    pub(crate) async fn is_over(self) {
+    pub(crate) async fn wait(self) {
         let output = tokio::task::spawn_blocking(|| self.0.wait_with_output());
         let output = output.await.expect("no panic").expect("readable");
         let told = String::from_utf8_lossy(&output.stdout);
