@@ -336,10 +336,10 @@ impl Machine {
 
     /// When `handle_timeout` next has something to do; never, if no limit runs.
     pub(super) fn next_timeout(&self) -> Moment {
-        self.charges()
-            .map(|charge| charge.by)
-            .min()
-            .unwrap_or(Moment::NEVER)
+        let charges = self.charges();
+        charges
+            .iter()
+            .fold(Moment::NEVER, |next, charge| next.min(charge.by))
     }
 
     /// Does what is due at `now`. Not to be called by the clock alone: once a timer has fired, the runtime has looked at
@@ -348,7 +348,8 @@ impl Machine {
         let now = self.clamp(now);
         let due = self
             .charges()
-            .filter(|charge| charge.by <= now)
+            .into_iter()
+            .filter(|charge| charge.by != Moment::NEVER && charge.by <= now)
             .min_by_key(|charge| charge.by);
         match due.map(|charge| charge.action) {
             Some(Action::Drain(Reason::Age)) if self.may_say_last() => {
@@ -372,8 +373,8 @@ impl Machine {
         self.untold.take()
     }
 
-    /// What runs, those that close before those that drain.
-    fn charges(&self) -> impl Iterator<Item = Charge> {
+    /// What runs, those that close before those that drain; the rest is never due.
+    fn charges(&self) -> [Charge; 5] {
         let limits = &*self.limits;
         let dead = self.reading.reaches(limits.read_timeout);
         let stalled = self.writing.reaches(limits.write_timeout);
@@ -387,7 +388,7 @@ impl Machine {
             action: Action::Drain(reason),
         };
         let never = force(Reason::Closed, Moment::NEVER);
-        let charges = match self.state {
+        match self.state {
             State::Opening { open_by } => [
                 force(Reason::Handshake, open_by),
                 force(Reason::Dead, dead),
@@ -417,10 +418,7 @@ impl Machine {
                 never,
             ],
             State::Over { .. } => [never; 5],
-        };
-        charges
-            .into_iter()
-            .filter(|charge| charge.by != Moment::NEVER)
+        }
     }
 
     /// Starts and stops the clocks as the counts say.

@@ -113,7 +113,10 @@ impl Shared {
         let answer = fact(machine, now);
         self.hears.store(machine.is_reading(), Ordering::Relaxed);
         let leaves = self.leaves.load(Ordering::Relaxed) && machine.idle_since().is_some();
-        let is_late = machine.next_timeout() < judged.looks_at;
+        let next = machine.next_timeout();
+        let is_late = next < judged.looks_at;
+        // Also where the limit is put off before the driver gets to look: else each request would wake it.
+        judged.looks_at = judged.looks_at.min(next);
         drop(judged);
         if is_late || leaves {
             self.lanes.wake();

@@ -14,7 +14,8 @@ use tokio::{net::TcpListener, process::Command, spawn, time::Instant};
 use tower_heartbeat::{Config, Failure, PingPolicy, h2_io::PingIo};
 
 use super::{
-    peer::{MARGIN, has_grpcio, python},
+    peer::{MARGIN, has_grpcio},
+    process::python,
     support::{millis, secs, soon},
 };
 

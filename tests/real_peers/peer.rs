@@ -1,28 +1,24 @@
 //! A server's process, that a test freezes and thaws.
 
 use std::{
-    env, fs,
+    fs,
     io::{self, BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, SocketAddrV4},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{
         Arc, Mutex,
         atomic::{AtomicU16, Ordering},
     },
-    thread,
     time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
 use tokio::{net::TcpStream, time::sleep};
 use tower::{Service, service_fn, util::BoxCloneSyncService};
 
 use super::{
+    process::{Process, has_python_with, python, runs, script},
     skip::skip,
     support::{millis, secs},
 };
@@ -31,9 +27,10 @@ use super::{
 pub(crate) const MARGIN: Duration = secs(10);
 
 pub(crate) struct Peer {
-    child: Child,
+    process: Process,
     pub(crate) address: SocketAddr,
-    folder: Option<PathBuf>,
+    // Dropped last: nobody writes there any more.
+    folder: Option<Folder>,
 }
 
 impl Peer {
@@ -54,18 +51,17 @@ impl Peer {
     }
 
     /// A script beside this file, which tells its port first.
-    fn python(script: &str, arguments: &[&str]) -> Peer {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/real_peers");
-        let mut child = Command::new(python())
-            .arg(format!("{folder}/{script}"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("it ran before");
-        let output = child.stdout.take().expect("piped");
+    fn python(name: &str, arguments: &[&str]) -> Peer {
+        let mut process = Process::start(
+            Command::new(python())
+                .arg(script(name))
+                .args(arguments)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped()),
+        );
+        let output = process.child.stdout.take().expect("piped");
         let mut peer = Peer {
-            child,
+            process,
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             folder: None,
         };
@@ -93,16 +89,16 @@ impl Peer {
         fs::create_dir_all(&folder).expect("a folder");
         fs::write(folder.join("file"), vec![b'7'; 10_000_000]).expect("writable");
         fs::write(folder.join("nginx.conf"), config(address)).expect("writable");
-        let child = Command::new("nginx")
-            .args(["-c", "nginx.conf", "-e", "error.log", "-p"])
-            .arg(&folder)
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("it ran before");
+        let process = Process::start(
+            Command::new("nginx")
+                .args(["-c", "nginx.conf", "-e", "error.log", "-p"])
+                .arg(&folder)
+                .stdin(Stdio::null()),
+        );
         let mut peer = Peer {
-            child,
+            process,
             address,
-            folder: Some(folder),
+            folder: Some(Folder(folder)),
         };
         peer.listens_at(peer.http2()).await;
         Some(peer)
@@ -116,16 +112,16 @@ impl Peer {
             return None;
         }
         let address = address_of_its_own();
-        let child = Command::new("redis-server")
-            .args(["--bind", &address.ip().to_string()])
-            .args(["--port", &address.port().to_string()])
-            .args(["--save", "", "--appendonly", "no"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .expect("it ran before");
+        let process = Process::start(
+            Command::new("redis-server")
+                .args(["--bind", &address.ip().to_string()])
+                .args(["--port", &address.port().to_string()])
+                .args(["--save", "", "--appendonly", "no"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null()),
+        );
         let mut peer = Peer {
-            child,
+            process,
             address,
             folder: None,
         };
@@ -138,35 +134,11 @@ impl Peer {
     }
 
     pub(crate) fn freeze(&self) {
-        self.signal(Signal::SIGSTOP);
-        // The signal is out; a thread on another core stops when it takes it.
-        for _ in 0..5_000 {
-            if self.has_stopped() {
-                return;
-            }
-            thread::sleep(millis(1));
-        }
-        panic!("it does not stop");
-    }
-
-    fn has_stopped(&self) -> bool {
-        let tasks = format!("/proc/{}/task", self.child.id());
-        fs::read_dir(tasks).expect("it runs").all(|task| {
-            let stat = task.expect("readable").path().join("stat");
-            let stat = fs::read_to_string(stat).unwrap_or_default();
-            // The state follows the name, which stands in parentheses.
-            let state = stat.rsplit(") ").next().unwrap_or_default();
-            state.starts_with('T')
-        })
+        self.process.freeze();
     }
 
     pub(crate) fn thaw(&self) {
-        self.signal(Signal::SIGCONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let id = i32::try_from(self.child.id()).expect("a process id");
-        kill(Pid::from_raw(id), signal).expect("it runs");
+        self.process.thaw();
     }
 
     async fn listens_at(&mut self, address: SocketAddr) {
@@ -174,7 +146,7 @@ impl Peer {
             if TcpStream::connect(address).await.is_ok() {
                 return;
             }
-            let ended = self.child.try_wait().expect("it can be asked");
+            let ended = self.process.child.try_wait().expect("it can be asked");
             assert!(ended.is_none(), "it ended: {}", self.log());
             sleep(millis(20)).await;
         }
@@ -182,20 +154,21 @@ impl Peer {
     }
 
     fn log(&self) -> String {
-        let log = self.folder.as_ref().map(|folder| folder.join("error.log"));
+        let log = self
+            .folder
+            .as_ref()
+            .map(|folder| folder.0.join("error.log"));
         log.and_then(|log| fs::read_to_string(log).ok())
             .unwrap_or_default()
     }
 }
 
-impl Drop for Peer {
+/// Of a peer, and gone with it.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
     fn drop(&mut self) {
-        // SIGKILL, which also ends a frozen one.
-        let _ended_before = self.child.kill();
-        let _ = self.child.wait();
-        if let Some(folder) = &self.folder {
-            let _ = fs::remove_dir_all(folder);
-        }
+        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -234,19 +207,6 @@ pub(crate) fn has_grpcio() -> bool {
         skip("grpcio", "no Python with grpcio and grpcio-health-checking");
     }
     has_grpcio
-}
-
-pub(crate) fn python() -> String {
-    env::var("PEERS_PYTHON").unwrap_or_else(|_| "python3".into())
-}
-
-fn has_python_with(imports: &str) -> bool {
-    runs(Command::new(python()).args(["-c", imports]))
-}
-
-fn runs(command: &mut Command) -> bool {
-    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
-    quiet.status().is_ok_and(|status| status.success())
 }
 
 /// Of the addresses of the loopback interface one that no other process picks, and the sockets of
