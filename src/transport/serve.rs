@@ -187,7 +187,6 @@ where
     /// ```
     #[doc(alias = "graceful_shutdown")]
     #[doc(alias = "with_graceful_shutdown")]
-    #[must_use]
     pub fn drain_on<F>(mut self, signal: F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
