@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::{Config, Evidence},
-    error::{Cause, Failure, HeartbeatError, Stage},
+    error::{Failure, HeartbeatError, Stage},
     event::Event,
     link::{Link, Observer, in_flight, status},
     moment::Moment,
@@ -216,9 +216,10 @@ impl Handle {
     }
 
     /// Ends the connection with [`Failure::Closed`]: calls in flight fail, and hooks set with
-    /// [`on_end`](Handle::on_end) close the transport. Does nothing if it has ended.
+    /// [`on_end`](Handle::on_end) close the transport. If it has ended, its [`failure`](Handle::failure) stays what it is; a message
+    /// transport whose peer has closed its side may be written to after that, and no more from here on.
     pub fn close(&self) {
-        self.link.end(Cause::new(Failure::Closed));
+        self.link.close();
     }
 
     /// Runs `hook` when the connection has ended, after its cause is known and before anybody

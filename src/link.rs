@@ -439,6 +439,20 @@ impl Link {
         self.wake_driver();
     }
 
+    /// Ends the connection on this side, and what its end has left to do.
+    pub(crate) fn close(self: &Arc<Self>) {
+        self.rare().closed.store(true, Ordering::Relaxed);
+        self.end(Cause::new(Failure::Closed));
+        // Whoever still writes to a peer that has closed its own side.
+        self.wake_waiters();
+    }
+
+    #[cfg(feature = "transport")]
+    pub(crate) fn is_closed(&self) -> bool {
+        self.rare_if_any()
+            .is_some_and(|rare| rare.closed.load(Ordering::Relaxed))
+    }
+
     /// Adds the figures of this moment to a cause that came from elsewhere than the machine.
     fn with_figures(&self, cause: Cause) -> Cause {
         if cause.by_machine {

@@ -58,7 +58,8 @@
 //! and after 128 heartbeats in one poll of a reader's, or a few times as many in one of a writer's, others get their turn.
 //! [`HeartbeatStream::police_pings`] sends a peer off that pings too often.
 //!
-//! Both sides may ping. A ping is a sign of life as well, so of two that ping at equal intervals mostly one does.
+//! Both sides may ping. A ping is a sign of life as well, and postpones the other side's: two that ping at equal intervals take turns,
+//! or both do, as the latency has it, and neither takes the other for dead.
 //!
 //! # The server's half
 //!

@@ -33,6 +33,8 @@ mod pings;
 mod policing;
 #[path = "transport/serve.rs"]
 mod serve;
+#[path = "transport/serve_drains.rs"]
+mod serve_drains;
 #[path = "transport/serve_ends.rs"]
 mod serve_ends;
 #[path = "transport/serve_house.rs"]

@@ -21,6 +21,8 @@ pub(super) struct Rare {
     pub(super) departure: OnceLock<Arc<Cause>>,
     /// Whether the inner service said that it takes no more calls.
     pub(super) broken: AtomicBool,
+    /// Whether it was closed on this side, before its end or after.
+    pub(super) closed: AtomicBool,
     /// Held `poll_ready` calls and whoever waits on a handle; futures in flight wait in shards.
     pub(super) waiters: WakerSet,
     pub(super) hooks: Mutex<Hooks>,

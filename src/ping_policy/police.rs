@@ -1,5 +1,7 @@
 //! The rule with a clock, for one connection.
 
+use tokio::task::coop::has_budget_remaining;
+
 use super::{
     PingPolicy,
     rule::{Rule, Verdict},
@@ -20,9 +22,11 @@ impl Police {
         }
     }
 
-    /// The reader found nothing.
+    /// The reader found nothing, or was told so because its task's budget is spent: then there may lie anything.
     pub(crate) fn on_empty(&mut self) {
-        self.rule.on_empty(self.clock.now());
+        if has_budget_remaining() {
+            self.rule.on_empty(self.clock.now());
+        }
     }
 
     /// Something that is no heartbeat was sent.

@@ -38,7 +38,7 @@ use super::{
     watched::Watched,
 };
 use crate::{
-    error::{Error, Failure, HeartbeatError, Stage},
+    error::{Error, HeartbeatError, Stage},
     inline::Inline,
     lanes::Lane,
     ping_policy::{PingPolicy, Police},
@@ -59,7 +59,6 @@ pub(super) struct Core<P: Protocol, I> {
     takes_anything: bool,
     /// Whether who leaves much unread is taken to live.
     pub(super) spares_unread: bool,
-    is_cancelled: bool,
     /// What was read while nobody asked.
     ahead: VecDeque<I>,
     reading: Reading,
@@ -94,7 +93,7 @@ enum Reading {
     Open,
     /// The transport has ended.
     Finished,
-    /// The reader was told of the verdict.
+    /// The reader was told of that, or of the verdict.
     Told,
 }
 
@@ -122,7 +121,6 @@ impl<P: Protocol, I> Core<P, I> {
             outbox: Outbox::new(),
             takes_anything: false,
             spares_unread: true,
-            is_cancelled: false,
             ahead: VecDeque::new(),
             reading: Reading::Open,
             closing: Closing::None,
@@ -134,7 +132,7 @@ impl<P: Protocol, I> Core<P, I> {
     #[inline]
     pub(super) fn is_over(&self) -> bool {
         self.watched.verdict(Stage::NotSent).is_some()
-            && (self.reading != Reading::Open || !self.watched.is_broken())
+            && (self.reading != Reading::Open || !self.watched.has_rest())
     }
 
     /// What a writer is told where nothing more can be written.
@@ -149,11 +147,7 @@ impl<P: Protocol, I> Core<P, I> {
     /// Of one that broke, or whose peer has closed its side, there may be something to read, or to write.
     pub(super) fn final_verdict(&self) -> Option<HeartbeatError> {
         let verdict = self.watched.verdict(Stage::NotSent);
-        if self.is_cancelled && verdict.is_none() {
-            // The peer's end came first, and the link knows no other.
-            return Some(HeartbeatError::new(Failure::Closed, Stage::NotSent));
-        }
-        verdict.filter(|_| !self.watched.is_broken())
+        verdict.filter(|_| !self.watched.has_rest())
     }
 
     pub(super) fn is_data(&self, message: &P::Message) -> bool {
@@ -178,9 +172,7 @@ impl<P: Protocol, I> Core<P, I> {
     pub(super) fn is_terminated(&self) -> bool {
         let is_over = match self.reading {
             Reading::Open => false,
-            Reading::Finished => {
-                self.watched.is_broken() || self.watched.verdict(Stage::NotSent).is_none()
-            }
+            Reading::Finished => self.final_verdict().is_none(),
             Reading::Told => true,
         };
         is_over && self.ahead.is_empty()
@@ -240,17 +232,16 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             return Some(Some(item.map_err(Error::Inner)));
         }
         match self.reading {
-            Reading::Open if self.watched.is_broken() => None,
             Reading::Open => {
-                let error = self.watched.verdict(Stage::NotSent)?;
+                let error = self.final_verdict()?;
                 Some(self.tell(error))
             }
             // A ping or an answer that the peer's end has overtaken is no news.
-            Reading::Finished if self.watched.is_broken() => Some(None),
-            Reading::Finished => Some(match self.watched.verdict(Stage::NotSent) {
-                Some(error) => self.tell(error),
-                None => None,
-            }),
+            Reading::Finished => {
+                self.reading = Reading::Told;
+                let verdict = self.final_verdict();
+                Some(verdict.map(|error| Err(Error::Heartbeat(error))))
+            }
             Reading::Told => Some(None),
         }
     }

@@ -14,7 +14,7 @@ use futures_util::{Sink, Stream};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{HeartbeatStream, Ids, Protocol};
+use super::{HeartbeatStream, Ids, Protocol, until::Until};
 use crate::config::{ConfigError, Setting};
 use desk::{Desk, Turn};
 pub use error::ServeError;
@@ -74,13 +74,14 @@ pin_project! {
     /// - The peer closes its side: `Ok`, once the answers in flight are written and this side is closed, too. Where it owes this
     ///   side's close an answer (WebSocket), none can be written any more: then at once. Nothing but the service and the
     ///   transport bounds how long the answers take; the `io` module's `write_timeout` does, around the socket.
+    /// - [`drain_on`](Serve::drain_on)'s signal: `Ok`, once the answers in flight are written and this side is closed.
     /// - The heartbeat ends the connection, or [`until`](HeartbeatStream::until) does:
     ///   [`ServeError::Heartbeat`].
     /// - The transport fails: [`ServeError::Read`], [`ServeError::Write`].
     /// - The service fails: [`ServeError::Service`], once the answers that it had before are written. An error of which the
     ///   peer should be told, and after which the connection goes on, is an answer.
     ///
-    /// But for the first, requests that the service works on are dropped at once. In any case connection and service are dropped in the poll that
+    /// But for the first two, requests that the service works on are dropped at once. In any case connection and service are dropped in the poll that
     /// returns the result.
     ///
     /// # Panics
@@ -151,6 +152,49 @@ where
         self
     }
 
+    /// Takes no more requests once `signal` resolves: those in flight are answered, then this side is closed and the result is
+    /// `Ok`; over WebSocket once the peer has answered the close frame, or is found dead. Pings are answered until
+    /// this side closes; requests that come later are read and dropped.
+    ///
+    /// Nothing but the service and the transport bounds how long that takes; let [`until`](HeartbeatStream::until) resolve some time
+    /// after `signal`. Replaces an earlier one. Default: none.
+    ///
+    /// ```
+    /// use futures_util::{SinkExt, StreamExt};
+    /// use tokio::sync::oneshot;
+    /// use tokio_util::codec::{Framed, LinesCodec};
+    /// use tower_heartbeat::{BoxError, Config, transport::{HeartbeatStream, Lines, Serve}};
+    ///
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let (socket, peer) = tokio::io::duplex(1_024);
+    /// # let echo = tower::service_fn(|line: String| async move { Ok::<_, BoxError>(line) });
+    /// # let lines = Framed::new(socket, LinesCodec::new_with_max_length(1_024));
+    /// # let connection = HeartbeatStream::new(lines, Lines::new(), Config::default());
+    /// let (stop, stopped) = oneshot::channel::<()>();
+    /// let serve = Serve::new(connection, echo).drain_on(async { drop(stopped.await) });
+    /// let serving = tokio::spawn(serve);
+    ///
+    /// # let mut peer = Framed::new(peer, LinesCodec::new());
+    /// peer.send("hello").await?;
+    /// # tokio::task::yield_now().await;
+    /// drop(stop);
+    /// assert_eq!(peer.next().await.transpose()?.as_deref(), Some("hello"));
+    /// assert!(peer.next().await.is_none());
+    /// serving.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "graceful_shutdown")]
+    #[doc(alias = "with_graceful_shutdown")]
+    pub fn drain_on<F>(mut self, signal: F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        self.desk_mut().drain_on(Until::new(signal));
+        self
+    }
+
     fn desk_mut(&mut self) -> &mut Desk<P::Message, S> {
         self.desk.as_mut().expect("it has not been polled")
     }
@@ -175,7 +219,7 @@ where
             };
             let end = match desk.take_turn(connection, cx) {
                 Ok(Turn::Waits) => return Poll::Pending,
-                Ok(Turn::HasRoom) => continue,
+                Ok(Turn::GoesOn) => continue,
                 Ok(Turn::Done) => Ok(()),
                 Err(error) => Err(error),
             };

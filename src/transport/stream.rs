@@ -164,8 +164,8 @@ where
     }
 
     /// Ends the connection with [`Failure::Closed`](crate::Failure::Closed) when `cancelled` resolves: tokio-util's
-    /// `CancellationToken::cancelled_owned`, say. It is polled by whoever polls the connection. Replaces an
-    /// earlier one. Default: none.
+    /// `CancellationToken::cancelled_owned`, say. Where the peer has closed its side before, that ends what is left to write. It is
+    /// polled by whoever polls the connection. Replaces an earlier one. Default: none.
     #[must_use]
     pub fn until<F>(mut self, cancelled: F) -> Self
     where

@@ -1,11 +1,16 @@
 //! What one message transport tells its link, and is told.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Waker},
+};
 
 use crate::{
     error::{BoxError, Cause, Failure, HeartbeatError, Stage},
     handle::Handle,
     link::{InFlight, Link, Users, in_flight},
+    wakers::Key,
 };
 
 /// One transport as its link's only user. Its drop ends the connection.
@@ -15,6 +20,7 @@ pub(super) struct Watched {
     last_error: Option<String>,
     /// Whether a heartbeat could not be written, so that nobody else was told.
     is_broken: bool,
+    close_waiter: Key,
 }
 
 impl Watched {
@@ -23,6 +29,7 @@ impl Watched {
             users,
             last_error: None,
             is_broken: false,
+            close_waiter: Key::NONE,
         }
     }
 
@@ -49,16 +56,32 @@ impl Watched {
     #[inline]
     pub(super) fn verdict(&self, stage: Stage) -> Option<HeartbeatError> {
         let cause = self.link().ended()?;
-        if cause.failure == Failure::Transport && !self.is_broken {
-            return None;
+        if cause.failure == Failure::Transport {
+            if self.link().is_closed() {
+                // The peer's end came first, and the link knows no other.
+                return Some(HeartbeatError::new(Failure::Closed, stage));
+            }
+            if !self.is_broken {
+                return None;
+            }
         }
         Some(HeartbeatError::shared(Arc::clone(cause), stage))
     }
 
-    /// Whether it has ended because a heartbeat could not be written: there may be something to
-    /// read before that.
+    /// Whether it has ended because a heartbeat could not be written.
     pub(super) fn is_broken(&self) -> bool {
         self.is_broken
+    }
+
+    /// Whether there may be something to read before that.
+    pub(super) fn has_rest(&self) -> bool {
+        self.is_broken && !self.link().is_closed()
+    }
+
+    /// It has ended, and its driver with it: a [`close`](Watched::close) has to ring the alarm by itself.
+    pub(super) fn await_close(&mut self, alarm: &Waker) {
+        let cx = Context::from_waker(alarm);
+        self.users.link.wait(&mut self.close_waiter, &cx);
     }
 
     #[inline]
@@ -104,6 +127,10 @@ impl Watched {
         self.end_with_transport();
     }
 
+    pub(super) fn close(&self) {
+        self.link().close();
+    }
+
     pub(super) fn end(&self, failure: Failure) {
         self.link().end(Cause::new(failure));
     }
@@ -124,6 +151,7 @@ impl Drop for Watched {
         } else {
             self.end(Failure::Closed);
         }
+        self.users.link.stop_waiting(&mut self.close_waiter);
     }
 }
 

@@ -6,6 +6,7 @@ use tokio::{
     spawn,
     time::{Instant, interval, sleep, timeout},
 };
+use tokio_util::codec::{Framed, LinesCodec};
 use tower_heartbeat::{
     Config, Failure, PingPolicy,
     transport::{Beats, HeartbeatStream, Lines},
@@ -98,6 +99,35 @@ async fn one_that_keeps_the_interval_lives_also_where_many_pings_are_read_at_onc
         }
         assert_eq!(handle.failure(), None, "read {late} ms late");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_runtime_that_lets_others_have_their_turn_amid_a_backlog_is_no_reader_that_found_nothing()
+{
+    let (near, far) = duplex(1 << 20);
+    // A few bytes a read: the task's budget is spent before the backlog is.
+    let near = Framed::with_capacity(near, LinesCodec::new(), 64);
+    let quiet = Config::builder().interval(millis(24 * 3_600_000));
+    let near = HeartbeatStream::new(near, Lines::new(), quiet.build().expect("legal"));
+    let mut near = near.only_answer().police_pings(policy());
+    let mut far = lines(far);
+    for _ in 0..10 {
+        for _ in 0..150 {
+            far.send("x".repeat(60)).await.expect("it is taken");
+        }
+        for _ in 0..4 {
+            pings(&mut far, 1).await;
+            sleep(millis(1_000)).await;
+        }
+    }
+    for _ in 0..1_500 {
+        near.next()
+            .await
+            .expect("a line")
+            .expect("it keeps the interval");
+    }
+    let rest = timeout(millis(100), near.next()).await;
+    assert!(rest.is_err(), "{rest:?}");
 }
 
 #[tokio::test(start_paused = true)]

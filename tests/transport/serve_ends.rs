@@ -90,16 +90,25 @@ async fn cancelling_ends_it_at_once_also_when_the_peer_has_closed_its_side() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handle_closes_it_at_once() {
-    let (near, mut far) = server(config());
-    let handle = near.handle();
-    let serving = start(Serve::new(near, slow_echo()));
-    tell(&mut far, ["1000 a"]).await;
-    sleep(millis(100)).await;
-    handle.close();
-    let error = ended(serving).await.expect_err("closed");
-    assert_eq!(failure(&error), Failure::Closed);
-    assert!(far.next().await.is_none());
+async fn a_handle_closes_it_at_once_also_when_the_peer_has_closed_its_side() {
+    for closes in [false, true] {
+        let (near, mut far) = raw();
+        let handle = near.handle();
+        let serving = start(Serve::new(near, slow_echo()));
+        far.write_all(b"1000 a\n").await.expect("it is taken");
+        if closes {
+            far.shutdown().await.expect("it closes");
+        }
+        sleep(millis(100)).await;
+        let began = Instant::now();
+        handle.close();
+        let error = ended(serving).await.expect_err("closed");
+        assert_eq!(failure(&error), Failure::Closed);
+        assert_eq!(began.elapsed(), millis(0));
+        let mut read = String::new();
+        far.read_to_string(&mut read).await.expect("text");
+        assert_eq!(read, "");
+    }
 }
 
 #[tokio::test(start_paused = true)]

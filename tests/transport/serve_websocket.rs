@@ -1,6 +1,6 @@
 //! The server's half over WebSocket.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, future::pending, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
 use tokio::{
@@ -28,8 +28,15 @@ use crate::{
 type Far = WebSocketStream<DuplexStream>;
 type End = Result<(), ServeError<tungstenite::Error, tungstenite::Error, Infallible>>;
 
-/// A server that echoes text, after so many milliseconds as it says.
 async fn server(shows_heartbeats: bool) -> (impl Future<Output = End> + Send, Far) {
+    stoppable(shows_heartbeats, pending()).await
+}
+
+/// A server that echoes text, after so many milliseconds as it says.
+async fn stoppable<F>(shows_heartbeats: bool, stop: F) -> (impl Future<Output = End> + Send, Far)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let (near, far) = duplex(4_096);
     let near = WebSocketStream::from_raw_socket(near, Role::Server, None).await;
     let mut near = HeartbeatStream::new(near, WebSocket::new(), config()).only_answer();
@@ -42,7 +49,7 @@ async fn server(shows_heartbeats: bool) -> (impl Future<Output = End> + Send, Fa
         Ok::<_, Infallible>(message)
     });
     let far = WebSocketStream::from_raw_socket(far, Role::Client, None).await;
-    (Serve::new(near, echo), far)
+    (Serve::new(near, echo).drain_on(stop), far)
 }
 
 #[tokio::test(start_paused = true)]
@@ -99,4 +106,28 @@ async fn a_silent_peer_is_left_with_a_close_frame() {
         panic!("{close:?}")
     };
     assert_eq!(frame.code, CloseCode::Error);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_told_to_stop_answers_what_is_in_flight_and_closes_with_a_handshake() {
+    for peer_closes in [false, true] {
+        let (serve, mut far) = stoppable(false, sleep(millis(100))).await;
+        let serving = start(serve);
+        far.send(Message::text("300")).await.expect("taken");
+        sleep(millis(200)).await;
+        far.send(Message::text("0")).await.expect("taken");
+        let answer = far.next().await.expect("a frame").expect("a frame");
+        assert_eq!(answer, Message::text("300"));
+        if peer_closes {
+            let close = far.next().await.expect("a frame").expect("a frame");
+            assert!(close.is_close());
+            assert!(far.next().await.is_none());
+            ended(serving).await.expect("it was told to");
+        } else {
+            let began = Instant::now();
+            let error = ended(serving).await.expect_err("it owes a close frame");
+            assert_eq!(failure(&error), Failure::PongTimeout);
+            assert!(began.elapsed() <= config().worst_case_detection());
+        }
+    }
 }

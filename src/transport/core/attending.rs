@@ -3,7 +3,7 @@
 use std::{fmt::Display, pin::Pin, task::Context};
 
 use super::{Closing, Core, Transport};
-use crate::{error::Failure, transport::protocol::Protocol};
+use crate::transport::protocol::Protocol;
 
 impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
     /// Does what the alarm rang for.
@@ -45,11 +45,11 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
             && until.poll(&mut cx).is_ready()
         {
             self.until = None;
-            self.is_cancelled = true;
-            self.watched.end(Failure::Closed);
+            self.watched.close();
         }
         if self.watched.link().ended().is_some() {
             self.metronome = None;
+            self.watched.await_close(self.inline.waker());
         }
         if let Some(metronome) = &mut self.metronome
             && metronome.poll_beat(&mut cx).is_ready()

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     error::Error,
     link::InFlight,
-    transport::{HeartbeatStream, Ids, Protocol},
+    transport::{HeartbeatStream, Ids, Protocol, until::Until},
 };
 
 pub(super) struct Desk<M, S: Service<M>> {
@@ -29,6 +29,7 @@ pub(super) struct Desk<M, S: Service<M>> {
     limit: usize,
     ids: Option<Box<dyn Ids<M> + Send + Sync>>,
     state: State<S::Error>,
+    drain: Option<Until>,
     /// Taken from the peer, before the service was asked for readiness: that may be a
     /// permit, which nobody keeps for a peer with nothing to say.
     next: Option<(M, InFlight)>,
@@ -41,6 +42,8 @@ pub(super) struct Desk<M, S: Service<M>> {
 
 enum State<E> {
     Open,
+    /// No request is taken any more.
+    Draining,
     /// The peer has closed its side.
     PeerDone,
     /// The service has failed. What it had answered before is still written.
@@ -51,8 +54,8 @@ enum State<E> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Turn {
     Waits,
-    /// There was none for a request, and now there is.
-    HasRoom,
+    /// There was none for a request, and now there is; or one that is not taken may have another behind it.
+    GoesOn,
     Done,
 }
 
@@ -65,6 +68,7 @@ impl<M, S: Service<M>> Desk<M, S> {
             limit: 0,
             ids: None,
             state: State::Open,
+            drain: None,
             next: None,
             answers: Answers::AsAsked(FuturesOrdered::new()),
             finished: VecDeque::new(),
@@ -81,6 +85,10 @@ impl<M, S: Service<M>> Desk<M, S> {
     pub(super) fn correlate(&mut self, ids: Box<dyn Ids<M> + Send + Sync>) {
         self.ids = Some(ids);
         self.answers = Answers::AsFinished(FuturesUnordered::new());
+    }
+
+    pub(super) fn drain_on(&mut self, drain: Until) {
+        self.drain = Some(drain);
     }
 
     fn in_flight(&self) -> usize {
@@ -100,6 +108,14 @@ impl<M, S: Service<M>> Desk<M, S> {
         S::Response: Into<Option<M>>,
         E: Display,
     {
+        if let Some(drain) = &mut self.drain
+            && drain.poll(cx).is_ready()
+        {
+            self.drain = None;
+            if matches!(self.state, State::Open) {
+                self.state = State::Draining;
+            }
+        }
         let lacked_room = self.take_requests(connection.as_mut(), cx)?;
         if let Some(error) = connection.verdict() {
             return Err(ServeError::Heartbeat(error));
@@ -116,26 +132,49 @@ impl<M, S: Service<M>> Desk<M, S> {
         let is_stuck = self.write(connection.as_mut(), cx)?;
         connection.as_mut().spare_unread(!is_stuck);
         if self.in_flight() == 0 {
-            if matches!(self.state, State::PeerDone) {
-                // The answers are out: what closing fails with is no news to anybody.
-                return Ok(match connection.poll_close(cx) {
-                    Poll::Ready(_) => Turn::Done,
-                    Poll::Pending => Turn::Waits,
-                });
+            if self.is_closed(connection, cx) {
+                return Ok(Turn::Done);
             }
-            if let State::Failed(error) = mem::replace(&mut self.state, State::Open) {
+            if matches!(self.state, State::Failed(_))
+                && let State::Failed(error) = mem::replace(&mut self.state, State::Open)
+            {
                 return Err(ServeError::Service(error));
             }
         }
+        let is_draining = matches!(self.state, State::Draining);
         let has_room = self.next.is_none() && self.in_flight() < self.limit;
-        Ok(if lacked_room && has_room {
-            Turn::HasRoom
+        Ok(if lacked_room && (has_room || is_draining) {
+            Turn::GoesOn
         } else {
             Turn::Waits
         })
     }
 
-    /// Returns whether it stopped for lack of room.
+    /// Closes this side where nobody is to come any more, and nothing is left to answer. What that fails with is no news
+    /// to anybody.
+    fn is_closed<T, P, E>(
+        &self,
+        connection: Pin<&mut HeartbeatStream<T, P>>,
+        cx: &mut Context<'_>,
+    ) -> bool
+    where
+        T: Stream<Item = Result<M, E>> + Sink<M, Error: Display>,
+        P: Protocol<Message = M>,
+        E: Display,
+    {
+        let peer_owes_its_close = match self.state {
+            State::Open | State::Failed(_) => return false,
+            State::Draining => connection.has_close_handshake(),
+            State::PeerDone => false,
+        };
+        match connection.poll_close(cx) {
+            Poll::Pending => false,
+            Poll::Ready(Ok(())) => !peer_owes_its_close,
+            Poll::Ready(Err(_)) => true,
+        }
+    }
+
+    /// Returns whether it stopped for lack of room, or to let others have their turn.
     fn take_requests<T, P, E>(
         &mut self,
         mut connection: Pin<&mut HeartbeatStream<T, P>>,
@@ -152,13 +191,16 @@ impl<M, S: Service<M>> Desk<M, S> {
             }
             if self.next.is_none() {
                 let has_room = self.in_flight() < self.limit;
-                if !matches!(self.state, State::Open) || !has_room {
+                let takes = matches!(self.state, State::Open) && has_room;
+                // Reads on, so that pings behind what is not taken are answered, and the peer's end is seen.
+                let is_draining = matches!(self.state, State::Draining);
+                if !takes && !is_draining {
                     connection.as_mut().poll_ahead(cx);
                     return Ok(!has_room);
                 }
                 match connection.as_mut().poll_next(cx) {
                     Poll::Pending => return Ok(false),
-                    Poll::Ready(Some(Ok(message))) if connection.is_data(&message) => {
+                    Poll::Ready(Some(Ok(message))) if takes && connection.is_data(&message) => {
                         self.next = Some((message, connection.busy()));
                     }
                     // The next turn goes on: a flood of what is no request keeps nobody from theirs.
