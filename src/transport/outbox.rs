@@ -125,6 +125,11 @@ impl<M> Outbox<M> {
         self.is_unflushed = false;
     }
 
+    /// Whether a ping was written that is not out yet.
+    pub(crate) fn is_ping_unflushed(&self) -> bool {
+        self.is_ping_unflushed
+    }
+
     /// The ping that was written is out. `false` if there is none.
     pub(crate) fn take_unflushed_ping(&mut self) -> bool {
         mem::take(&mut self.is_ping_unflushed)

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use futures_util::{Sink, Stream, StreamExt};
+use futures_util::{Sink, SinkExt, Stream, StreamExt, stream::SplitStream};
 use tokio::{
     io::{AsyncWriteExt, duplex},
     time::{Instant, sleep, timeout},
@@ -288,6 +288,43 @@ async fn a_ping_that_does_not_get_out_is_blocked_and_its_peer_not_convicted() {
     let error = error.heartbeat().expect("the heartbeat's own");
     assert_eq!(error.failure(), Failure::PingBlocked);
     assert_eq!(handle.pings(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_without_end_do_not_keep_a_ping_from_being_out() {
+    let config = settings().ready_timeout(millis(2_000));
+    let config = config.pong_timeout(millis(2_000)).build().expect("legal");
+    let (near, far) = duplex(512);
+    let builder = by_id().max_in_flight(at_most(10_000));
+    let (mux, connection) = builder.pair(lines(near));
+    let mut service = HeartbeatLayer::new(config, mux::ping()).layer(mux);
+    let handle = service.handle();
+    tokio::spawn(mux::drive(connection, handle.clone()));
+    let asking = tokio::spawn(async move {
+        let mut calls = Vec::new();
+        while let Ok(ready) = service.ready().await {
+            calls.push(ready.call(format!("0 {}", "x".repeat(50))));
+        }
+    });
+    // It reads less than there is to write all the time, answers no request, and thinks about a ping.
+    let (mut writer, mut reader) = lines(far).split();
+    let mut pongs = 0;
+    while pongs < 5 {
+        if line_of(&mut reader).await == "ping" {
+            sleep(millis(2_500)).await;
+            writer.send("pong".to_string()).await.expect("it lives");
+            pongs += 1;
+        }
+        sleep(millis(5)).await;
+    }
+    assert_eq!(handle.state(), State::Alive);
+    assert!(!asking.is_finished());
+    asking.abort();
+}
+
+async fn line_of(reader: &mut SplitStream<Codec>) -> String {
+    let line = reader.next().await.expect("it lives");
+    line.expect("a line")
 }
 
 #[tokio::test(start_paused = true)]

@@ -33,10 +33,22 @@ where
             self.make_ping();
         }
         self.write_heartbeats(io.as_mut(), cx)?;
-        // A transport that made room just as a heartbeat was told to wait would give it to a request, each time.
-        if self.outbox.next(self.shared.slot.is_due()).is_none() {
+        if self.outbox.is_ping_unflushed() {
+            self.flush(io.as_mut(), cx)?;
+        }
+        // A transport that made room just as a heartbeat was told to wait would give it to a request, each time; and one
+        // that is never without requests would never be flushed, so that a ping in it would never be out.
+        let waits = self.outbox.next(self.shared.slot.is_due()).is_some();
+        if !waits && !self.outbox.is_ping_unflushed() {
             self.write_requests(io.as_mut(), cx)?;
         }
+        self.flush(io, cx)
+    }
+
+    fn flush<T>(&mut self, io: Pin<&mut T>, cx: &mut Context<'_>) -> Result<(), BoxError>
+    where
+        T: Sink<P::Message, Error: Into<BoxError>>,
+    {
         if self.outbox.is_unflushed()
             && let Poll::Ready(flushed) = io.poll_flush(cx)
         {
