@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{Sink, Stream};
-use reading::Read;
+use reading::{READ_AT_ONCE, Read};
 use tokio::sync::mpsc;
 
 use super::{
@@ -44,6 +44,8 @@ pub(super) struct Core<P: Protocol, I> {
     takes_anything: bool,
     /// With what the transport failed to write. The peer may have answered before it closed.
     broken: Option<BoxError>,
+    /// How many more polls look for such answers.
+    looks_left: u32,
     on_unsolicited: Option<OnUnsolicited<P::Message>>,
 }
 
@@ -91,6 +93,7 @@ impl<P: Protocol, I> Core<P, I> {
             outbox: Outbox::new(),
             takes_anything: false,
             broken: None,
+            looks_left: LOOKS,
             on_unsolicited,
         }
     }
@@ -181,7 +184,11 @@ where
         if self.broken.is_none() {
             self.broken = self.write(io.as_mut(), cx).err();
         }
-        if self.broken.is_none() || matches!(self.read(io, cx), Read::More) {
+        if self.broken.is_none() {
+            return Poll::Pending;
+        }
+        if self.looks_left > 0 && matches!(self.read(io, cx), Read::More) {
+            self.looks_left -= 1;
             return Poll::Pending;
         }
         Poll::Ready(Ending::Transport(self.broken.take()))
@@ -200,14 +207,18 @@ where
         if !*closed {
             *closed = ready!(io.as_mut().poll_close(cx)).is_ok();
         }
+        if !*closed || !self.protocol.has_close_handshake() {
+            return Poll::Ready(());
+        }
         // What a peer still sends is nobody's; its end is all that is awaited.
-        while *closed && self.protocol.has_close_handshake() {
+        for _ in 0..READ_AT_ONCE {
             match ready!(io.as_mut().poll_next(cx)) {
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => break,
+                Some(Err(_)) | None => return Poll::Ready(()),
             }
         }
-        Poll::Ready(())
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -218,3 +229,6 @@ impl<P: Protocol, I> Drop for Core<P, I> {
         )));
     }
 }
+
+/// A peer that never stops sending would hold up the end of a connection that nothing can be written to.
+const LOOKS: u32 = 64;
