@@ -7,11 +7,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    thread,
 };
 
 use futures_util::{Sink, Stream};
 use reading::{READ_AT_ONCE, Read};
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::{
     builder::OnUnsolicited,
@@ -145,8 +146,15 @@ impl<P: Protocol, I> Core<P, I> {
         if let Some(call) = self.next_call.take() {
             call.asker.tell(Err(refused()));
         }
-        while let Ok(call) = self.calls.try_recv() {
-            call.asker.tell(Err(refused()));
+        loop {
+            match self.calls.try_recv() {
+                Ok(call) => {
+                    call.asker.tell(Err(refused()));
+                }
+                // A thread found it open and was interrupted before its call was in, which nobody would take out later.
+                Err(TryRecvError::Empty) => thread::yield_now(),
+                Err(TryRecvError::Disconnected) => break,
+            }
         }
         for asker in self.waiting.drain() {
             let error = error.clone().at(Stage::AwaitingResponse);

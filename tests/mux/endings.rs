@@ -5,7 +5,9 @@ use std::{
     io,
     num::NonZeroU64,
     pin::Pin,
+    sync::Barrier,
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
@@ -248,6 +250,41 @@ async fn a_task_that_is_dropped_fails_whoever_waits() {
     let unsent = call(&mut mux, "hello").await;
     drop(connection);
     assert_refused(&unsent.await);
+}
+
+#[test]
+fn a_call_that_meets_the_end_is_told() {
+    let places = at_most(1_000_000);
+    for _ in 0..30 {
+        let (near, _far) = duplex(64);
+        let builder = in_order().max_in_flight(places).max_queued(places);
+        let (mux, connection) = builder.pair(lines(near));
+        // More than there are cores, so that some are interrupted as they call.
+        let both = Barrier::new(17);
+        thread::scope(|scope| {
+            let callers: Vec<_> = (0..16)
+                .map(|_| {
+                    let (mut mux, both) = (mux.clone(), &both);
+                    scope.spawn(move || {
+                        both.wait();
+                        let mut calls = Vec::new();
+                        while let Poll::Ready(Ok(ready)) = task::spawn(mux.ready()).poll() {
+                            calls.push(ready.call("hello".into()));
+                        }
+                        calls
+                    })
+                })
+                .collect();
+            both.wait();
+            thread::sleep(Duration::from_micros(200));
+            drop(connection);
+            for caller in callers {
+                for call in caller.join().expect("no panic") {
+                    assert_refused(&assert_ready!(task::spawn(call).poll()));
+                }
+            }
+        });
+    }
 }
 
 #[tokio::test(start_paused = true)]
