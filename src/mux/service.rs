@@ -21,7 +21,8 @@ use crate::error::{Failure, HeartbeatError, Stage};
 /// [`Builder::pair`](super::Builder::pair) or [`Connect`](super::Connect).
 ///
 /// It is ready when there is room for one more request, in the queue to the transport and among those in flight. Whoever was told
-/// so keeps that place until `call`, or until it is dropped.
+/// so keeps that place until `call`, or until it is dropped; whoever was told to wait keeps its turn as well, and with it
+/// the next place that gets free.
 ///
 /// # Clone
 ///
