@@ -82,7 +82,7 @@ async fn a_frozen_peer_is_dead_within_the_bound_whatever_the_transport_holds() {
                 let (near, far) = duplex(capacity);
                 let builder = by_id().max_in_flight(at_most(10_000));
                 let (mux, connection) = builder.pair(lines(near));
-                let mut service = HeartbeatLayer::new(config.clone(), mux::ping()).layer(mux);
+                let mut service = HeartbeatLayer::new(config, mux::ping()).layer(mux);
                 let handle = service.handle();
                 tokio::spawn(mux::drive(connection, handle.clone()));
                 service.ready().await.expect("open");
