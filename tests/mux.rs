@@ -24,8 +24,6 @@ mod pings;
 mod stack;
 #[path = "mux/support.rs"]
 mod support;
-#[path = "mux/uplink.rs"]
-mod uplink;
 #[cfg(feature = "websocket")]
 #[path = "mux/websocket.rs"]
 mod websocket;

@@ -28,6 +28,10 @@ where
 ///
 /// Requests are numbered from one; where the protocol has fewer bits than that, with what they hold of it. An answer comes out
 /// with the id that its request had before.
+///
+/// An id comes again when its answer came, and not when its caller left: a late answer finds nobody else. Where the field holds fewer than
+/// 4,096, and all are taken so, requests fail with [`MuxError::NoId`](super::MuxError::NoId) until late answers come. Of a wider field
+/// about that many are kept for callers who left, or as many as wait; beyond that an id comes again once the numbers have gone round.
 #[must_use]
 pub fn by_id<P, I>(protocol: P, ids: I) -> Builder<P, I>
 where
@@ -92,6 +96,9 @@ where
 
     /// Sets how many requests may be without an answer, those in the queue included. With so many, nobody is told ready.
     /// Default: 256.
+    ///
+    /// In order an answer frees its place when it comes in; by id when its future says so, or is dropped: whoever makes more
+    /// calls than this and polls none of them waits for ever.
     ///
     /// A ping that is a request ([`ping::request`](crate::ping::request)) needs such a place as well, and in order it waits behind all of
     /// them; see [the module](super#pings).

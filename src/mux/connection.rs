@@ -49,10 +49,8 @@ pin_project! {
     /// It ends with the transport, at the heartbeat's verdict if it has one ([`drive`]), and when every [`Mux`](super::Mux) and
     /// every response is dropped: then it closes the transport in good order, in half a second at most.
     ///
-    /// # Panics
-    ///
-    /// A poll panics outside of a tokio runtime with time enabled. A panic in the code of the transport or of the protocol is caught,
-    /// and ends the connection.
+    /// It needs a tokio runtime with time enabled, for beats and to close in good order. A panic for want of it is caught, as one in the
+    /// code of the transport or of the protocol is: it ends the connection, with [`Failure::Transport`](crate::Failure::Transport).
     ///
     /// # Cancel safety
     ///

@@ -7,11 +7,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    thread,
 };
 
 use futures_util::{Sink, Stream};
-use reading::Read;
-use tokio::sync::mpsc;
+use reading::{READ_AT_ONCE, Read};
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::{
     builder::OnUnsolicited,
@@ -44,6 +45,8 @@ pub(super) struct Core<P: Protocol, I> {
     takes_anything: bool,
     /// With what the transport failed to write. The peer may have answered before it closed.
     broken: Option<BoxError>,
+    /// How many more polls look for such answers.
+    looks_left: u32,
     on_unsolicited: Option<OnUnsolicited<P::Message>>,
 }
 
@@ -91,6 +94,7 @@ impl<P: Protocol, I> Core<P, I> {
             outbox: Outbox::new(),
             takes_anything: false,
             broken: None,
+            looks_left: LOOKS,
             on_unsolicited,
         }
     }
@@ -142,8 +146,15 @@ impl<P: Protocol, I> Core<P, I> {
         if let Some(call) = self.next_call.take() {
             call.asker.tell(Err(refused()));
         }
-        while let Ok(call) = self.calls.try_recv() {
-            call.asker.tell(Err(refused()));
+        loop {
+            match self.calls.try_recv() {
+                Ok(call) => {
+                    call.asker.tell(Err(refused()));
+                }
+                // A thread found it open and was interrupted before its call was in, which nobody would take out later.
+                Err(TryRecvError::Empty) => thread::yield_now(),
+                Err(TryRecvError::Disconnected) => break,
+            }
         }
         for asker in self.waiting.drain() {
             let error = error.clone().at(Stage::AwaitingResponse);
@@ -181,7 +192,11 @@ where
         if self.broken.is_none() {
             self.broken = self.write(io.as_mut(), cx).err();
         }
-        if self.broken.is_none() || matches!(self.read(io, cx), Read::More) {
+        if self.broken.is_none() {
+            return Poll::Pending;
+        }
+        if self.looks_left > 0 && matches!(self.read(io, cx), Read::More) {
+            self.looks_left -= 1;
             return Poll::Pending;
         }
         Poll::Ready(Ending::Transport(self.broken.take()))
@@ -200,14 +215,18 @@ where
         if !*closed {
             *closed = ready!(io.as_mut().poll_close(cx)).is_ok();
         }
+        if !*closed || !self.protocol.has_close_handshake() {
+            return Poll::Ready(());
+        }
         // What a peer still sends is nobody's; its end is all that is awaited.
-        while *closed && self.protocol.has_close_handshake() {
+        for _ in 0..READ_AT_ONCE {
             match ready!(io.as_mut().poll_next(cx)) {
                 Some(Ok(_)) => {}
-                Some(Err(_)) | None => break,
+                Some(Err(_)) | None => return Poll::Ready(()),
             }
         }
-        Poll::Ready(())
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -218,3 +237,6 @@ impl<P: Protocol, I> Drop for Core<P, I> {
         )));
     }
 }
+
+/// A peer that never stops sending would hold up the end of a connection that nothing can be written to.
+const LOOKS: u32 = 64;

@@ -17,7 +17,7 @@ pub enum MuxError {
     /// [`Stage::AwaitingResponse`](crate::Stage::AwaitingResponse).
     GivenUp(HeartbeatError),
     /// The request carried no id of its own after [`Ids::set_id`](crate::transport::Ids::set_id), so it was not sent: its answer could
-    /// not have been told from others. The connection goes on.
+    /// not have been told from others. It has no place for one, or all that it holds may still be answered. The connection goes on.
     NoId,
 }
 

@@ -15,6 +15,9 @@ use crate::ping::{Ping, PingError, PingSource};
 /// It waits behind no request, neither in the queue nor with the peer, and is out when the transport was flushed. Its pong is
 /// what the [`Protocol`](crate::transport::Protocol) takes for one, with its nonce; a later pong answers earlier pings.
 ///
+/// It is for one heartbeat a connection: two around clones of a [`Mux`] would take each other's pongs. What is cloned is the
+/// [`Heartbeat`](crate::Heartbeat).
+///
 /// ```
 /// use tower_heartbeat::{Config, HeartbeatLayer, mux};
 ///

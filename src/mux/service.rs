@@ -21,7 +21,8 @@ use crate::error::{Failure, HeartbeatError, Stage};
 /// [`Builder::pair`](super::Builder::pair) or [`Connect`](super::Connect).
 ///
 /// It is ready when there is room for one more request, in the queue to the transport and among those in flight. Whoever was told
-/// so keeps that place until `call`, or until it is dropped.
+/// so keeps that place until `call`, or until it is dropped; whoever was told to wait keeps its turn as well, and with it
+/// the next place that gets free.
 ///
 /// # Clone
 ///
@@ -100,7 +101,7 @@ impl<M> Service<M> for Mux<M> {
         });
         ResponseFuture {
             awaited,
-            _place: kept_by_caller,
+            place: kept_by_caller,
             users: Arc::clone(&self.users),
         }
     }
@@ -125,13 +126,13 @@ impl<M> fmt::Debug for Mux<M> {
 /// # Cancel safety
 ///
 /// A request whose future is dropped before the transport has it is never sent. Later its answer is
-/// dropped when it comes. By id its place among those in flight is free at once; in order it is kept until then, since the next
-/// answer would otherwise be taken for another's.
+/// dropped when it comes. By id its place among those in flight is free at once, and only its id is not; in order it is kept until
+/// then, since the next answer would otherwise be taken for another's.
 #[must_use = "futures do nothing unless polled"]
 pub struct ResponseFuture<M> {
     // Dropped before the user: whoever looks after the last one finds nobody waiting.
     awaited: oneshot::Receiver<Result<M, MuxError>>,
-    _place: Option<OwnedSemaphorePermit>,
+    place: Option<OwnedSemaphorePermit>,
     users: Arc<Users<M>>,
 }
 
@@ -140,6 +141,7 @@ impl<M> Future for ResponseFuture<M> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let told = ready!(Pin::new(&mut self.awaited).poll(cx));
+        self.place = None;
         Poll::Ready(told.unwrap_or_else(|_| {
             // Foreign code panicked with the request in its hands, and the end may not be known yet.
             let stage = Stage::AwaitingResponse;

@@ -101,12 +101,13 @@ impl<M> Numbered<M> {
             self.sweep_at = LEAST_SWEEP.max(2 * self.askers.len());
         }
         let own = ids.id(request);
-        // A field may be narrower than the count, so what it took is what counts.
-        for _ in 0..=self.askers.len() {
+        // A field may be narrower than the count, so what it took is what counts. One of those numbers
+        // may mean none.
+        for _ in 0..self.askers.len() + 2 {
             self.last = self.last.wrapping_add(1);
             ids.set_id(request, self.last);
             let Some(id) = ids.id(request) else {
-                break;
+                continue;
             };
             if let hash_map::Entry::Vacant(place) = self.askers.entry(id) {
                 place.insert(Waiter { asker, id: own });
@@ -133,7 +134,9 @@ impl<M> Numbered<M> {
     }
 }
 
-const LEAST_SWEEP: usize = 64;
+/// A field with fewer ids is never swept: its ids come round soon, and a late answer would find
+/// another caller.
+const LEAST_SWEEP: usize = 4_096;
 
 #[cfg(test)]
 mod tests {
@@ -174,7 +177,7 @@ mod tests {
             unreachable!("as it was made")
         };
         let remembered = numbered.askers.len();
-        assert!(remembered <= 3 * awaited.len(), "{remembered}");
+        assert!(remembered <= LEAST_SWEEP, "{remembered}");
         for asker in waiting.drain() {
             asker.tell(Ok(7));
         }

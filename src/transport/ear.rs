@@ -16,7 +16,8 @@ use crate::link::Link;
 /// Wraps the IO below a message transport, so that each byte that comes in is a sign of life: a long message on
 /// a slow link would otherwise look like silence until it is whole.
 ///
-/// The [`Ear`] goes to [`HeartbeatStream::hear_bytes`](super::HeartbeatStream::hear_bytes).
+/// The [`Ear`] goes to [`HeartbeatStream::hear_bytes`](super::HeartbeatStream::hear_bytes), or to that of a
+/// [`mux::Connection`](crate::mux::Connection::hear_bytes).
 ///
 /// ```
 /// use tower_heartbeat::{Config, transport::{self, HeartbeatStream, Lines}};

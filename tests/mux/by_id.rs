@@ -2,13 +2,14 @@
 
 use std::sync::{Arc, Mutex};
 
-use tokio_test::{assert_pending, task};
+use tokio_test::{assert_pending, assert_ready_ok, task};
+use tower::ServiceExt;
 use tower_heartbeat::{
-    mux::{self, MuxError},
-    transport::Lines,
+    mux::{self, Mux, MuxError, ResponseFuture},
+    transport::{Ids, Lines},
 };
 
-use crate::support::{FirstWord, at_most, by_id, call, connect, line, settle, soon, tell};
+use crate::support::{Codec, FirstWord, at_most, by_id, call, connect, line, settle, soon, tell};
 
 #[tokio::test(start_paused = true)]
 async fn answers_find_their_requests_in_any_order_and_carry_the_id_that_those_had() {
@@ -88,6 +89,88 @@ async fn ids_of_few_bits_come_again_but_never_two_at_once() {
     tell(&mut far, "1 slow").await;
     assert_eq!(soon("an answer", slow).await.expect("alive"), "0 slow");
     drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_id_of_few_bits_whose_answer_is_late_is_not_given_again() {
+    let ids = FirstWord { modulus: 256 };
+    let (mut mux, _, mut far) = connect(&mux::by_id(Lines::new(), ids));
+    drop(sent(&mut mux, &mut far, "0 left").await);
+    for round in 0..10 {
+        let mut calls = Vec::new();
+        for _ in 0..100 {
+            calls.push(sent(&mut mux, &mut far, "0 hello").await);
+        }
+        for (call, line) in calls {
+            assert!(!line.starts_with("1 "), "round {round}");
+            tell(&mut far, &line).await;
+            assert_eq!(soon("an answer", call).await.expect("alive"), "0 hello");
+        }
+    }
+    // Those that are given up and never answered are no more than the field holds.
+    for _ in 0..255 {
+        drop(sent(&mut mux, &mut far, "0 left").await);
+    }
+    let error = soon("an error", call(&mut mux, "0 none is left").await).await;
+    assert!(matches!(error, Err(MuxError::NoId)), "{error:?}");
+    tell(&mut far, "1 late").await;
+    settle().await;
+    let (call, line) = sent(&mut mux, &mut far, "0 hello").await;
+    assert_eq!(line, "1 hello");
+    tell(&mut far, &line).await;
+    assert_eq!(soon("an answer", call).await.expect("alive"), "0 hello");
+}
+
+/// A request that the peer has, as it came there.
+async fn sent(
+    mux: &mut Mux<String>,
+    far: &mut Codec,
+    request: &str,
+) -> (ResponseFuture<String>, String) {
+    let called = call(mux, request).await;
+    (called, line(far).await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_number_that_a_field_takes_for_none_is_left_out() {
+    #[derive(Clone)]
+    struct NoZero(FirstWord);
+    impl Ids<String> for NoZero {
+        fn id(&self, line: &String) -> Option<u64> {
+            self.0.id(line).filter(|id| *id != 0)
+        }
+        fn set_id(&self, line: &mut String, id: u64) {
+            self.0.set_id(line, id);
+        }
+    }
+
+    let ids = NoZero(FirstWord { modulus: 4 });
+    let (mut mux, _, mut far) = connect(&mux::by_id(Lines::new(), ids));
+    let mut held = Vec::new();
+    for id in ["1", "2", "3"] {
+        let (call, line) = sent(&mut mux, &mut far, "2 held").await;
+        assert_eq!(line, format!("{id} held"));
+        held.push(call);
+    }
+    for _ in 0..10 {
+        tell(&mut far, "3 answer").await;
+        let answer = soon("an answer", held.pop().expect("three")).await;
+        assert_eq!(answer.expect("alive"), "2 answer");
+        let (call, line) = sent(&mut mux, &mut far, "2 held").await;
+        assert_eq!(line, "3 held");
+        held.push(call);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_gives_its_place_back_also_if_its_future_is_kept() {
+    let (mut mux, _, mut far) = connect(&by_id().max_in_flight(at_most(1)));
+    let (mut call, line) = sent(&mut mux, &mut far, "0 hello").await;
+    tell(&mut far, &line).await;
+    let answer = soon("an answer", &mut call).await;
+    assert_eq!(answer.expect("alive"), "0 hello");
+    assert_ready_ok!(task::spawn(mux.ready()).poll());
+    drop(call);
 }
 
 #[tokio::test(start_paused = true)]

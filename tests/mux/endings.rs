@@ -5,12 +5,18 @@ use std::{
     io,
     num::NonZeroU64,
     pin::Pin,
+    sync::Barrier,
     task::{Context, Poll},
+    thread,
+    time::Duration,
 };
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use tokio::io::{AsyncWriteExt, duplex};
-use tokio_test::{assert_pending, assert_ready_err, task};
+use tokio::{
+    io::{AsyncWriteExt, duplex},
+    time::advance,
+};
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, task};
 use tokio_util::codec::LinesCodecError;
 use tower::{Service, ServiceExt};
 use tower_heartbeat::{
@@ -20,8 +26,8 @@ use tower_heartbeat::{
 };
 
 use crate::support::{
-    Answer, at_most, by_id, call, config, connect, connect_over, found, in_order, line, lines,
-    settle, soon, watch,
+    Answer, WithPushes, at_most, by_id, call, config, connect, connect_over, found, in_order, line,
+    lines, settle, soon, watch,
 };
 
 #[track_caller]
@@ -154,6 +160,79 @@ async fn an_answer_that_came_before_a_write_failed_is_an_answer() {
     assert!(error.source().expect("the transport's").is::<io::Error>());
 }
 
+/// Brings a push whenever it is asked, and takes nothing, or closes at once.
+struct Flood {
+    is_broken: bool,
+}
+
+impl Stream for Flood {
+    type Item = io::Result<String>;
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<io::Result<String>>> {
+        Poll::Ready(Some(Ok("!push".into())))
+    }
+}
+
+impl Sink<String> for Flood {
+    type Error = io::Error;
+    fn poll_ready(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(match self.is_broken {
+            true => Err(io::ErrorKind::BrokenPipe.into()),
+            false => Ok(()),
+        })
+    }
+    fn start_send(self: Pin<&mut Self>, _: String) -> io::Result<()> {
+        Ok(())
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_flood_does_not_hold_up_the_end_of_a_transport_that_takes_nothing() {
+    let builder = mux::in_order(WithPushes(Lines::new()));
+    let (mut mux, connection) = builder.pair(Flood { is_broken: true });
+    let asked = call(&mut mux, "hello").await;
+    let running = tokio::spawn(connection);
+    assert_refused(&soon("an end", asked).await);
+    running.await.expect("no panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_holds_up_the_close_handshake_for_half_a_second_at_most() {
+    #[derive(Clone)]
+    struct Shaking(Lines);
+    impl Protocol for Shaking {
+        type Message = String;
+        fn classify(&self, line: &String) -> Kind {
+            self.0.classify(line)
+        }
+        fn ping(&mut self, nonce: NonZeroU64) -> Option<String> {
+            self.0.ping(nonce)
+        }
+        fn pong(&mut self, ping: &String) -> Option<String> {
+            self.0.pong(ping)
+        }
+        fn has_close_handshake(&self) -> bool {
+            true
+        }
+    }
+
+    let builder = mux::in_order(Shaking(Lines::new()));
+    let (mux, connection) = builder.pair(Flood { is_broken: false });
+    drop(mux);
+    let mut connection = task::spawn(connection);
+    for _ in 0..100 {
+        assert_pending!(connection.poll());
+        assert!(connection.is_woken());
+    }
+    advance(Duration::from_millis(501)).await;
+    assert_ready!(connection.poll());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_task_that_is_dropped_fails_whoever_waits() {
     let (mut mux, running, mut far) = connect(&in_order());
@@ -171,6 +250,41 @@ async fn a_task_that_is_dropped_fails_whoever_waits() {
     let unsent = call(&mut mux, "hello").await;
     drop(connection);
     assert_refused(&unsent.await);
+}
+
+#[test]
+fn a_call_that_meets_the_end_is_told() {
+    let places = at_most(1_000_000);
+    for _ in 0..30 {
+        let (near, _far) = duplex(64);
+        let builder = in_order().max_in_flight(places).max_queued(places);
+        let (mux, connection) = builder.pair(lines(near));
+        // More than there are cores, so that some are interrupted as they call.
+        let both = Barrier::new(17);
+        thread::scope(|scope| {
+            let callers: Vec<_> = (0..16)
+                .map(|_| {
+                    let (mut mux, both) = (mux.clone(), &both);
+                    scope.spawn(move || {
+                        both.wait();
+                        let mut calls = Vec::new();
+                        while let Poll::Ready(Ok(ready)) = task::spawn(mux.ready()).poll() {
+                            calls.push(ready.call("hello".into()));
+                        }
+                        calls
+                    })
+                })
+                .collect();
+            both.wait();
+            thread::sleep(Duration::from_micros(200));
+            drop(connection);
+            for caller in callers {
+                for call in caller.join().expect("no panic") {
+                    assert_refused(&assert_ready!(task::spawn(call).poll()));
+                }
+            }
+        });
+    }
 }
 
 #[tokio::test(start_paused = true)]

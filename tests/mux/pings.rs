@@ -8,12 +8,13 @@ use std::{
         atomic::{AtomicU32, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
-use futures_util::{Sink, Stream, StreamExt};
+use futures_util::{Sink, SinkExt, Stream, StreamExt, stream::SplitStream};
 use tokio::{
     io::{AsyncWriteExt, duplex},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 use tower::{Layer, Service, ServiceExt};
 use tower_heartbeat::{
@@ -69,6 +70,54 @@ async fn a_silent_peer_is_dead_within_the_bound_and_the_transport_is_closed_at_o
     let error = error.heartbeat().expect("the heartbeat's own");
     assert_eq!(error.stage(), Stage::NotSent);
     assert_eq!(handle.state(), State::Dead);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_peer_is_dead_within_the_bound_whatever_the_transport_holds() {
+    let bound = millis(1_000);
+    let config = Config::detect_within(bound).expect("legal");
+    for capacity in [8, 65_536] {
+        for pause in [None, Some(millis(100)), Some(millis(1))] {
+            for frozen_at in (1_000..2_000).step_by(190) {
+                let (near, far) = duplex(capacity);
+                let builder = by_id().max_in_flight(at_most(10_000));
+                let (mux, connection) = builder.pair(lines(near));
+                let mut service = HeartbeatLayer::new(config, mux::ping()).layer(mux);
+                let handle = service.handle();
+                tokio::spawn(mux::drive(connection, handle.clone()));
+                service.ready().await.expect("open");
+                let _asking = pause.map(|pause| {
+                    let mut service = service.clone();
+                    tokio::spawn(async move {
+                        let mut calls = Vec::new();
+                        while let Ok(ready) = service.ready().await {
+                            calls.push(ready.call(format!("0 {}", "x".repeat(50))));
+                            sleep(pause).await;
+                        }
+                    })
+                });
+                let (last, mut far) = live_until(lines(far), millis(frozen_at)).await;
+                soon("an end", handle.closed()).await;
+                assert!(last.elapsed() <= bound, "{:?}", last.elapsed());
+                settle().await;
+                let dead_for = Instant::now();
+                while let Some(Ok(_)) = soon("the end", far.next()).await {}
+                assert_eq!(dead_for.elapsed(), millis(0), "the transport is open");
+            }
+        }
+    }
+}
+
+/// Answers everything for so long, then nothing; returns when it last did.
+async fn live_until(mut far: Codec, frozen_at: Duration) -> (Instant, Codec) {
+    let mut last = Instant::now();
+    let frozen_at = last + frozen_at;
+    while let Ok(Some(Ok(line))) = timeout_at(frozen_at, far.next()).await {
+        let answer = if line == "ping" { "pong".into() } else { line };
+        tell(&mut far, &answer).await;
+        last = Instant::now();
+    }
+    (last, far)
 }
 
 #[tokio::test(start_paused = true)]
@@ -288,6 +337,43 @@ async fn a_ping_that_does_not_get_out_is_blocked_and_its_peer_not_convicted() {
     let error = error.heartbeat().expect("the heartbeat's own");
     assert_eq!(error.failure(), Failure::PingBlocked);
     assert_eq!(handle.pings(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_without_end_do_not_keep_a_ping_from_being_out() {
+    let config = settings().ready_timeout(millis(2_000));
+    let config = config.pong_timeout(millis(2_000)).build().expect("legal");
+    let (near, far) = duplex(512);
+    let builder = by_id().max_in_flight(at_most(10_000));
+    let (mux, connection) = builder.pair(lines(near));
+    let mut service = HeartbeatLayer::new(config, mux::ping()).layer(mux);
+    let handle = service.handle();
+    tokio::spawn(mux::drive(connection, handle.clone()));
+    let asking = tokio::spawn(async move {
+        let mut calls = Vec::new();
+        while let Ok(ready) = service.ready().await {
+            calls.push(ready.call(format!("0 {}", "x".repeat(50))));
+        }
+    });
+    // It reads less than there is to write all the time, answers no request, and thinks about a ping.
+    let (mut writer, mut reader) = lines(far).split();
+    let mut pongs = 0;
+    while pongs < 5 {
+        if line_of(&mut reader).await == "ping" {
+            sleep(millis(2_500)).await;
+            writer.send("pong".to_string()).await.expect("it lives");
+            pongs += 1;
+        }
+        sleep(millis(5)).await;
+    }
+    assert_eq!(handle.state(), State::Alive);
+    assert!(!asking.is_finished());
+    asking.abort();
+}
+
+async fn line_of(reader: &mut SplitStream<Codec>) -> String {
+    let line = reader.next().await.expect("it lives");
+    line.expect("a line")
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,4 +119,4 @@ pub(super) enum Read {
 }
 
 /// How many messages are read in a poll before others get their turn.
-const READ_AT_ONCE: usize = 128;
+pub(super) const READ_AT_ONCE: usize = 128;
