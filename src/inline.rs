@@ -107,6 +107,12 @@ impl Inline {
         self.alarm.rings.load(Ordering::Acquire)
     }
 
+    /// Has whoever polls next attend to the alarm, and wakes nobody for it.
+    #[cfg(feature = "transport")]
+    pub(crate) fn ring_softly(&self) {
+        self.alarm.rings.store(true, Ordering::Release);
+    }
+
     /// Whether to attend to the alarm in this poll, once more after so many `rounds`; turns it off.
     ///
     /// A poll goes on with what it set off itself, such as a ping that is out at once. Whatever still rings

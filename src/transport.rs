@@ -54,7 +54,7 @@
 //! # The peer's pings
 //!
 //! They are answered at once, by whichever half is polled; where only the writer is, those that 16 unread messages leave
-//! in sight. No flood makes anything grow: while the transport takes nothing, only the newest ping is answered,
+//! in sight, and after 16 messages of its own where somebody has read before. No flood makes anything grow: while the transport takes nothing, only the newest ping is answered,
 //! and after 128 heartbeats in one poll of a reader's, or a few times as many in one of a writer's, others get their turn.
 //! [`HeartbeatStream::police_pings`] sends a peer off that pings too often.
 //!

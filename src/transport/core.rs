@@ -61,6 +61,8 @@ pub(super) struct Core<P: Protocol, I> {
     pub(super) spares_unread: bool,
     /// What was read while nobody asked.
     ahead: VecDeque<I>,
+    /// How many messages were sent since somebody read.
+    unread_sends: u8,
     reading: Reading,
     closing: Closing,
     /// What the last poll left; see `is_calm`.
@@ -122,6 +124,7 @@ impl<P: Protocol, I> Core<P, I> {
             takes_anything: false,
             spares_unread: true,
             ahead: VecDeque::new(),
+            unread_sends: 0,
             reading: Reading::Open,
             closing: Closing::None,
             is_calm: false,
@@ -196,6 +199,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         T: Transport<P::Message, ReadError = E>,
         E: Display,
     {
+        self.unread_sends = 0;
         let first = match first {
             Some(first) => first,
             None => {
@@ -284,7 +288,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
         E: Display,
     {
         self.writable(Stage::NotSent)?;
-        self.watched.used();
+        self.sends();
         if let Some(police) = &mut self.police {
             police.on_sent();
         }

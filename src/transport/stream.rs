@@ -383,10 +383,11 @@ where
 
     #[inline]
     fn start_send(mut self: Pin<&mut Self>, message: P::Message) -> Result<(), Self::Error> {
-        let takes = match self.as_mut().calm() {
-            Some((core, _)) if core.keeps_readiness() => true,
-            _ => self.as_mut().asked_uneasily()?,
+        let keeps_readiness = match self.as_mut().calm() {
+            Some((core, _)) => core.keeps_readiness(),
+            None => false,
         };
+        let takes = keeps_readiness || self.as_mut().asked_uneasily()?;
         let this = self.project();
         // Moved once: a second way for the message costs more than the rest.
         match this.inner.as_pin_mut() {

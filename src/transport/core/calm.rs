@@ -30,7 +30,8 @@ impl<P: Protocol, I> Core<P, I> {
 
     /// Whether a message that came in is the user's, and no news for the heartbeat but that it came.
     #[inline]
-    pub(in crate::transport) fn hands_on(&self, message: &P::Message) -> bool {
+    pub(in crate::transport) fn hands_on(&mut self, message: &P::Message) -> bool {
+        self.unread_sends = 0;
         let is_data = self.protocol.classify(message) == Kind::Data;
         if is_data {
             self.watched.received();
@@ -46,9 +47,22 @@ impl<P: Protocol, I> Core<P, I> {
 
     /// Whether the transport need not be asked again before the message.
     #[inline]
-    pub(in crate::transport) fn keeps_readiness(&self) -> bool {
-        self.watched.used();
+    pub(in crate::transport) fn keeps_readiness(&mut self) -> bool {
+        self.sends();
         !self.outbox.is_readiness_used()
+    }
+
+    /// The user sends a message.
+    ///
+    /// What comes in wakes whoever read last, who may never come back; so after a few messages the writer looks itself, once,
+    /// and is woken from then on.
+    #[inline]
+    pub(in crate::transport) fn sends(&mut self) {
+        self.watched.used();
+        self.unread_sends = self.unread_sends.saturating_add(1);
+        if self.unread_sends == UNREAD_SENDS {
+            self.inline.ring_softly();
+        }
     }
 
     /// Takes a message that the transport does not take now.
@@ -57,3 +71,6 @@ impl<P: Protocol, I> Core<P, I> {
         self.outbox.hold(message);
     }
 }
+
+/// How many messages are sent before a reader who doesn't come is taken for gone.
+const UNREAD_SENDS: u8 = 16;
