@@ -45,8 +45,7 @@
 //! A caller that leaves takes an unsent request with it. Once it was sent, by id its place is free at once and the
 //! late answer is dropped, with a debug event; in order it keeps its turn, and its place, until the answer comes.
 //!
-//! Heartbeats go before requests. No flood of the peer's pings makes anything grow, but requests wait for as long as the peer sends them
-//! faster than it reads their answers.
+//! Heartbeats go before requests; of a flood of the peer's pings nothing grows, and its answers and the requests take turns.
 //!
 //! One request has one answer. What the peer sends by itself goes to [`Builder::on_unsolicited`].
 //!

@@ -18,6 +18,8 @@ pub(crate) struct Outbox<M> {
     is_ping_unflushed: bool,
     /// Whether the transport has to be asked again before the user may write.
     is_readiness_used: bool,
+    /// Whether an answer went out since a message of the user's did.
+    has_answered: bool,
 }
 
 /// What is to be written next.
@@ -39,6 +41,7 @@ impl<M> Outbox<M> {
             is_unflushed: false,
             is_ping_unflushed: false,
             is_readiness_used: false,
+            has_answered: false,
         }
     }
 
@@ -63,9 +66,21 @@ impl<M> Outbox<M> {
     }
 
     /// Whether further messages of the user's have to wait: a transport that made room just as a heartbeat was told
-    /// to wait would give it to them, each time, and one that gets more and more to write is never flushed.
+    /// to wait would give it to them, each time, and one that gets more and more to write is never flushed. Of
+    /// a flood of pings each answer would go first, so they take turns.
     pub(crate) fn goes_first(&self, is_ping_due: bool) -> bool {
-        self.is_ping_unflushed || self.next(is_ping_due).is_some()
+        let waits = match self.next(is_ping_due) {
+            Some(Next::Answer) => !self.has_answered || (is_ping_due && self.ping.is_some()),
+            Some(Next::Held | Next::Ping | Next::Beat) => true,
+            None => false,
+        };
+        self.is_ping_unflushed || waits
+    }
+
+    /// The user had a turn.
+    #[inline]
+    pub(crate) fn end_turn(&mut self) {
+        self.has_answered = false;
     }
 
     pub(crate) fn hold(&mut self, message: M) {
@@ -91,6 +106,7 @@ impl<M> Outbox<M> {
     }
 
     pub(crate) fn take_answer(&mut self) -> Option<M> {
+        self.has_answered = true;
         self.answer.take()
     }
 
@@ -140,6 +156,7 @@ impl<M> Outbox<M> {
     #[inline]
     pub(crate) fn promise_readiness(&mut self) {
         self.is_readiness_used = false;
+        self.end_turn();
     }
 
     #[inline]

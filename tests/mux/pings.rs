@@ -371,6 +371,37 @@ async fn requests_without_end_do_not_keep_a_ping_from_being_out() {
     asking.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_pings_faster_than_it_reads_gets_requests_between_the_answers() {
+    let (near, far) = duplex(64);
+    let (mut mux, connection) = in_order().max_in_flight(at_most(10_000)).pair(lines(near));
+    tokio::spawn(connection);
+    let (mut writer, mut reader) = lines(far).split();
+    let flooding = tokio::spawn(async move {
+        while writer.send("ping\nping\nping".to_string()).await.is_ok() {
+            sleep(millis(1)).await;
+        }
+    });
+    let asking = tokio::spawn(async move {
+        let mut calls = Vec::new();
+        while let Ok(ready) = mux.ready().await {
+            calls.push(ready.call("x".repeat(50)));
+        }
+    });
+    let (mut requests, mut answers) = (0, 0);
+    for _ in 0..2_000 {
+        if line_of(&mut reader).await == "pong" {
+            answers += 1;
+        } else {
+            requests += 1;
+        }
+        sleep(millis(1)).await;
+    }
+    assert!(requests > 500 && answers > 500, "{requests}, {answers}");
+    flooding.abort();
+    asking.abort();
+}
+
 async fn line_of(reader: &mut SplitStream<Codec>) -> String {
     let line = reader.next().await.expect("it lives");
     line.expect("a line")

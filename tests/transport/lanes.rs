@@ -270,3 +270,32 @@ async fn a_ping_is_not_overtaken_by_a_writer_who_never_stops() {
     writing.abort();
     reading.abort();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_pings_faster_than_it_reads_gets_messages_between_the_answers() {
+    let (near, far) = duplex(64);
+    let near = HeartbeatStream::new(lines(near), Lines::new(), config());
+    let (mut writer, mut reader) = near.split();
+    let reading =
+        spawn(async move { while reader.next().await.is_some_and(|item| item.is_ok()) {} });
+    let writing = spawn(async move { while writer.feed("x".repeat(50)).await.is_ok() {} });
+    let (mut pings, mut read) = lines(far).split();
+    let flooding = spawn(async move {
+        while pings.send("ping\nping\nping".to_string()).await.is_ok() {
+            sleep(millis(1)).await;
+        }
+    });
+    let (mut messages, mut answers) = (0, 0);
+    for _ in 0..2_000 {
+        match read.next().await.expect("alive").expect("a line").as_str() {
+            "pong" => answers += 1,
+            "ping" => {}
+            _ => messages += 1,
+        }
+        sleep(millis(1)).await;
+    }
+    assert!(messages > 500 && answers > 500, "{messages}, {answers}");
+    for task in [reading, writing, flooding] {
+        task.abort();
+    }
+}

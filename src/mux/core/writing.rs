@@ -119,6 +119,7 @@ where
             match self.waiting.enter(&self.ids, &mut request, asker) {
                 Ok(()) => {
                     self.outbox.wrote();
+                    self.outbox.end_turn();
                     io.as_mut().start_send(request).map_err(Into::into)?;
                 }
                 Err(asker) => {
