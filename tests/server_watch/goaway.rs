@@ -242,8 +242,9 @@ async fn a_writer_that_waits_for_a_half_goodbye_is_woken_by_whoever_brings_it_ou
 async fn a_shutdown_brings_out_what_is_half_written() {
     let (socket, mut io) = open().await;
     io.handle().drain();
-    socket.takes(&[5, 0]);
+    socket.takes(&[5, 0, 0]);
     assert_eq!(read(&mut io), None);
+    assert!(once(io.shutdown()).is_pending());
     io.shutdown().await.expect("room");
     assert_eq!(after_settings(&socket), &FAREWELL[..FAREWELL.len() / 2]);
 }
