@@ -13,9 +13,9 @@
 )]
 
 use std::{
-    io::{Read, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
-    process::{Child, Command, ExitCode},
+    process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
 
@@ -190,7 +190,6 @@ impl Demonstration {
 
     async fn frozen(&mut self) -> Result<bool, BoxError> {
         let mut client = Frozen::start(self.address)?;
-        sleep(Duration::from_millis(300)).await;
         kill(client.pid()?, Signal::SIGSTOP)?;
         let ended = self.ended("frozen", Reason::Stalled, true).await?;
         client.0.kill()?;
@@ -263,11 +262,16 @@ async fn ask(
 struct Frozen(Child);
 
 impl Frozen {
+    /// It has read something when this returns.
     fn start(server: SocketAddr) -> Result<Frozen, BoxError> {
         let child = Command::new(std::env::current_exe()?)
             .args(["--client", &server.to_string()])
+            .stdout(Stdio::piped())
             .spawn()?;
-        Ok(Frozen(child))
+        let mut client = Frozen(child);
+        let stdout = client.0.stdout.take().ok_or("no output")?;
+        BufReader::new(stdout).read_line(&mut String::new())?;
+        Ok(client)
     }
 
     fn pid(&self) -> Result<Pid, BoxError> {
@@ -286,6 +290,8 @@ fn read_for_ever(server: SocketAddr) -> Result<(), BoxError> {
     let mut socket = std::net::TcpStream::connect(server)?;
     socket.write_all(b"GET /endless HTTP/1.1\r\nhost: localhost\r\n\r\n")?;
     let mut buffer = vec![0; 65_536];
+    socket.read_exact(&mut buffer)?;
+    println!("reading");
     while socket.read(&mut buffer)? > 0 {}
     Ok(())
 }

@@ -15,8 +15,9 @@
 
 use std::{
     convert::Infallible,
+    io::{BufRead, BufReader},
     net::SocketAddr,
-    process::{Child, Command, ExitCode},
+    process::{Child, Command, ExitCode, Stdio},
     time::Duration,
 };
 
@@ -208,7 +209,6 @@ impl Demonstration {
 
     async fn frozen(&mut self) -> Result<bool, BoxError> {
         let mut client = Frozen::start(self.address)?;
-        sleep(Duration::from_millis(300)).await;
         kill(client.pid()?, Signal::SIGSTOP)?;
         let ended = self.ended("frozen", Reason::Stalled, true).await?;
         client.0.kill()?;
@@ -262,11 +262,16 @@ impl Demonstration {
 struct Frozen(Child);
 
 impl Frozen {
+    /// It has read something when this returns.
     fn start(server: SocketAddr) -> Result<Frozen, BoxError> {
         let child = Command::new(std::env::current_exe()?)
             .args(["--client", &server.to_string()])
+            .stdout(Stdio::piped())
             .spawn()?;
-        Ok(Frozen(child))
+        let mut client = Frozen(child);
+        let stdout = client.0.stdout.take().ok_or("no output")?;
+        BufReader::new(stdout).read_line(&mut String::new())?;
+        Ok(client)
     }
 
     fn pid(&self) -> Result<Pid, BoxError> {
@@ -289,6 +294,8 @@ async fn read_for_ever(server: SocketAddr) -> Result<(), BoxError> {
         .body(Body::empty())?;
     let response = channel.ready().await?.call(request).await?;
     let mut body = response.into_body();
+    body.frame().await.ok_or("no part")??;
+    println!("reading");
     while let Some(part) = body.frame().await {
         part?;
     }

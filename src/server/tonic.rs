@@ -36,8 +36,8 @@
 //! [`Connections::watch`](super::Connections::watch) says: clients get a GOAWAY between hyper's frames. `Server::max_connection_age` is not told
 //! here; leave it off.
 //!
-//! A client that is gone while its handler works is found by PINGs: tonic's own (`Server::http2_keepalive_interval`), which end a connection as
-//! [`Reason::Closed`](super::Reason::Closed), or those of an [`h2_io::PingIo`](crate::h2_io::PingIo) around each IO of the stream, as
+//! A client that is gone while its handler works is found by PINGs: tonic's own (`Server::http2_keepalive_interval`), which look as if the client had closed the connection
+//! ([`Reason::ClientClosed`](super::Reason::ClientClosed)), or those of an [`h2_io::PingIo`](crate::h2_io::PingIo) around each IO of the stream, as
 //! [`Reason::Dead`](super::Reason::Dead).
 //!
 //! # TLS

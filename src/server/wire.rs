@@ -28,7 +28,7 @@ pub(super) struct Wire {
     protocol: Protocol,
     /// Whether the last write was left pending.
     is_blocked: bool,
-    /// Whether the IO ended by itself.
+    /// Whether the IO ended by itself, or was shut down.
     has_ended: bool,
 }
 
@@ -182,9 +182,8 @@ impl Wire {
         if self.cut().is_some() {
             return Poll::Ready(Ok(()));
         }
-        if let Some(alone) = &mut self.alone {
-            alone.is_closing = true;
-        }
+        // A client that says goodbye may be shut out before it closes.
+        self.end();
         let room = self.poll_room(io.as_mut());
         self.writing(
             cx,

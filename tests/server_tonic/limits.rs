@@ -160,7 +160,7 @@ async fn a_client_that_takes_no_more_of_a_stream_is_stalled() {
 /// Its handler works, so that nothing but a PING tells.
 #[tokio::test(start_paused = true)]
 async fn a_frozen_client_under_a_slow_handler_is_dead() {
-    // tonic's own way closes it as well, and does not say why.
+    // tonic's own way closes it as well, and nobody is told why.
     let own = Server::builder()
         .http2_keepalive_interval(Some(ms(500)))
         .http2_keepalive_timeout(Some(ms(500)));
@@ -170,7 +170,7 @@ async fn a_frozen_client_under_a_slow_handler_is_dead() {
         }),
         Site::with(Limits::builder(), own),
     ];
-    for (site, reason) in sites.iter_mut().zip([Reason::Dead, Reason::Closed]) {
+    for (site, reason) in sites.iter_mut().zip([Reason::Dead, Reason::ClientClosed]) {
         let begun = site.now();
         let mut io = site.connect();
         // The preface, SETTINGS, and a call of which the whole head is there.
