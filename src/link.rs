@@ -432,6 +432,7 @@ impl Link {
         }
         self.tell_end(&cause);
         drop(entered);
+        rare.over.store(true, Ordering::SeqCst);
         self.wake_waiters();
         for shard in in_flight::shards(self) {
             shard.wake_all();
@@ -441,16 +442,19 @@ impl Link {
 
     /// Ends the connection on this side, and what its end has left to do.
     pub(crate) fn close(self: &Arc<Self>) {
-        self.rare().closed.store(true, Ordering::Relaxed);
+        let rare = self.rare();
+        rare.closed.store(true, Ordering::SeqCst);
         self.end(Cause::new(Failure::Closed));
-        // Whoever still writes to a peer that has closed its own side.
-        self.wake_waiters();
+        // Whoever still writes to a peer that has closed its own side. In a hook nobody is woken before those behind it.
+        if rare.over.load(Ordering::SeqCst) {
+            self.wake_waiters();
+        }
     }
 
     #[cfg(feature = "transport")]
     pub(crate) fn is_closed(&self) -> bool {
         self.rare_if_any()
-            .is_some_and(|rare| rare.closed.load(Ordering::Relaxed))
+            .is_some_and(|rare| rare.closed.load(Ordering::SeqCst))
     }
 
     /// Adds the figures of this moment to a cause that came from elsewhere than the machine.

@@ -23,6 +23,8 @@ pub(super) struct Rare {
     pub(super) broken: AtomicBool,
     /// Whether it was closed on this side, before its end or after.
     pub(super) closed: AtomicBool,
+    /// Whether the hooks have run, so that whoever waits is woken.
+    pub(super) over: AtomicBool,
     /// Held `poll_ready` calls and whoever waits on a handle; futures in flight wait in shards.
     pub(super) waiters: WakerSet,
     pub(super) hooks: Mutex<Hooks>,
