@@ -18,6 +18,8 @@ mod idle;
 mod links;
 #[path = "server/memory.rs"]
 mod memory;
+#[path = "server/policed.rs"]
+mod policed;
 #[path = "server/polls.rs"]
 mod polls;
 #[path = "server/real.rs"]
