@@ -14,6 +14,8 @@ mod drains;
 mod handshake;
 #[path = "server/idle.rs"]
 mod idle;
+#[path = "server/leave.rs"]
+mod leave;
 #[path = "server/links.rs"]
 mod links;
 #[path = "server/memory.rs"]

@@ -147,13 +147,15 @@ impl Shared {
         self.hears.load(Ordering::Relaxed)
     }
 
-    /// Whether its client is told to come no more, as of the driver's last look.
+    /// Whether its client is told to come no more; where a limit says so, as of the driver's last look.
     pub(super) fn leaves(&self) -> bool {
         self.leaves.load(Ordering::Relaxed)
     }
 
     pub(super) fn drain(&self, reason: Reason) {
         self.tell(|machine, now| machine.drain(reason, now));
+        // A handler may answer before the driver looks.
+        self.leaves.store(true, Ordering::Relaxed);
         self.lanes.wake();
     }
 
