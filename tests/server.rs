@@ -24,6 +24,8 @@ mod memory;
 mod policed;
 #[path = "server/polls.rs"]
 mod polls;
+#[path = "server/queued.rs"]
+mod queued;
 #[path = "server/real.rs"]
 mod real;
 #[path = "server/settings.rs"]

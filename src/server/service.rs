@@ -22,12 +22,18 @@ use super::{
 /// The service of one connection: each request is in flight to the end of its response's body, and has its
 /// connection's [`Handle`] in its extensions.
 ///
-/// It is hyper's `Service` and tower's, as the inner one is.
-#[derive(Clone)]
+/// It is hyper's `Service` and tower's, as the inner one is. Of tower's, a request is in flight from when it waits for the
+/// service to be ready.
+///
+/// # Clone
+///
+/// All clones are of one connection; each waits for itself.
 pub struct CountedService<S> {
     inner: S,
     shared: Arc<Shared>,
     is_alone: bool,
+    /// The request that waits until the inner service is ready: servers ask for one only.
+    waiting: Option<Busy>,
 }
 
 impl<S> CountedService<S> {
@@ -36,6 +42,7 @@ impl<S> CountedService<S> {
             inner,
             shared,
             is_alone: false,
+            waiting: None,
         }
     }
 
@@ -96,14 +103,34 @@ where
     type Future = CountedFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        let ready = self.inner.poll_ready(cx);
+        if ready.is_pending() && self.waiting.is_none() {
+            self.shared.tell(|machine, now| machine.on_busy(now));
+            self.waiting = Some(Busy::begun(Arc::clone(&self.shared)));
+        }
+        ready
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (begun, request) = self.begin(request);
+        self.waiting = None;
         CountedFuture {
             inner: self.inner.call(request),
             begun,
+        }
+    }
+}
+
+impl<S> Clone for CountedService<S>
+where
+    S: Clone,
+{
+    fn clone(&self) -> Self {
+        CountedService {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+            is_alone: self.is_alone,
+            waiting: None,
         }
     }
 }
