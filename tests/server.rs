@@ -12,6 +12,8 @@ mod dead;
 mod drains;
 #[path = "server/handshake.rs"]
 mod handshake;
+#[path = "server/hostile.rs"]
+mod hostile;
 #[path = "server/idle.rs"]
 mod idle;
 #[path = "server/leave.rs"]
