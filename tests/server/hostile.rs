@@ -1,5 +1,6 @@
 //! Clients and handlers that do what they should not, or seldom do.
 
+use http_body_util::BodyExt;
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -254,5 +255,29 @@ async fn a_client_that_says_goaway_has_closed_its_connection() {
             (Reason::ClientClosed, false),
             "watched {watched}"
         );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_of_our_own_what_came_meanwhile_is_read_first() {
+    for watched in [false, true] {
+        for http2 in [false, true] {
+            let limits = limits().idle_timeout(ms(300)).read_timeout(ms(250));
+            let server = Server::new(limits.grace(ms(50)));
+            let (io, handle, _task) = serve(&server, watched);
+            let mut client = Client::over(io, http2).await;
+            client.ask(get("/now")).await.expect("an answer");
+            sleep(100).await;
+            let body = Drip::new(ms(240), 4).boxed();
+            let asked =
+                tokio::spawn(async move { (client.ask(post("/upload", body)).await, client) });
+            // Nothing of the connection runs meanwhile; then in the middle of the upload.
+            tokio::time::advance(ms(5_000)).await;
+            sleep(300).await;
+            tokio::time::advance(ms(5_000)).await;
+            let (answer, _client) = asked.await.expect("no panic");
+            assert_eq!(answer.expect("an answer"), "4", "{watched} {http2}");
+            assert!(handle.ended().is_none());
+        }
     }
 }
