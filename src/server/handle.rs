@@ -103,7 +103,7 @@ impl Handle {
     /// 101, or 2xx to `CONNECT`) ends it with [`Reason::Upgraded`].
     #[must_use]
     pub fn counted<S>(&self, service: S) -> CountedService<S> {
-        CountedService::alone(service, Arc::clone(&self.shared))
+        CountedService::new(service, Arc::clone(&self.shared))
     }
 
     /// Keeps the connection in use until the guard is dropped, as a request in flight does: for what goes on after

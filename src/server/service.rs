@@ -31,7 +31,6 @@ use super::{
 pub struct CountedService<S> {
     inner: S,
     shared: Arc<Shared>,
-    is_alone: bool,
     /// The request that waits until the inner service is ready: servers ask for one only.
     waiting: Option<Busy>,
 }
@@ -41,16 +40,7 @@ impl<S> CountedService<S> {
         CountedService {
             inner,
             shared,
-            is_alone: false,
             waiting: None,
-        }
-    }
-
-    /// Of a connection that nobody drives, so that nobody else sees an upgrade.
-    pub(super) fn alone(inner: S, shared: Arc<Shared>) -> Self {
-        CountedService {
-            is_alone: true,
-            ..CountedService::new(inner, shared)
         }
     }
 
@@ -63,7 +53,6 @@ impl<S> CountedService<S> {
         let begun = Begun {
             is_serial,
             is_connect: request.method() == Method::CONNECT,
-            is_alone: self.is_alone,
             busy: Some(Busy::begun(Arc::clone(&self.shared))),
         };
         let mut request = request.map(|body| RequestBody::new(body, &self.shared));
@@ -129,7 +118,6 @@ where
         CountedService {
             inner: self.inner.clone(),
             shared: Arc::clone(&self.shared),
-            is_alone: self.is_alone,
             waiting: None,
         }
     }
@@ -149,7 +137,6 @@ where
 struct Begun {
     is_serial: bool,
     is_connect: bool,
-    is_alone: bool,
     busy: Option<Busy>,
 }
 
@@ -186,9 +173,10 @@ where
             unreachable!("a future is not polled after it was ready")
         };
         let is_upgrade = this.begun.is_upgraded_by(response.status());
+        // Nobody else sees it where nobody drives the connection.
         if is_upgrade
-            && this.begun.is_alone
             && let Some(shared) = busy.shared()
+            && shared.is_alone()
         {
             shared.end(Reason::Upgraded, None);
         }
