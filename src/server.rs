@@ -54,7 +54,8 @@
 //! `write_timeout` finds those to which something is written, `read_timeout` those whose request is still coming. A handler
 //! that works with its request complete has nobody to ask: over HTTP/2 PINGs do. hyper's own keep-alive goes
 //! into the [`Builder`](Connections::serve_connection_with); [`h2_io::PingIo::server`](crate::h2_io::PingIo::server) goes around the IO and kills no client
-//! whose pong is late behind data. Both end a connection with [`Reason::Dead`].
+//! whose pong is late behind data. Both end a connection with [`Reason::Dead`]. One whose client pings too often itself ends with
+//! [`Reason::Policed`], where that IO [counts](crate::h2_io::PingIo::police_pings).
 //!
 //! # Upgrades
 //!

@@ -12,14 +12,22 @@ mod dead;
 mod drains;
 #[path = "server/handshake.rs"]
 mod handshake;
+#[path = "server/hostile.rs"]
+mod hostile;
 #[path = "server/idle.rs"]
 mod idle;
+#[path = "server/leave.rs"]
+mod leave;
 #[path = "server/links.rs"]
 mod links;
 #[path = "server/memory.rs"]
 mod memory;
+#[path = "server/policed.rs"]
+mod policed;
 #[path = "server/polls.rs"]
 mod polls;
+#[path = "server/queued.rs"]
+mod queued;
 #[path = "server/real.rs"]
 mod real;
 #[path = "server/settings.rs"]

@@ -13,6 +13,8 @@ mod calls;
 mod grpcio;
 #[path = "server_tonic/limits.rs"]
 mod limits;
+#[path = "server_tonic/queued.rs"]
+mod queued;
 #[path = "real_peers/skip.rs"]
 mod skip;
 #[path = "server_tonic/sockets.rs"]

@@ -28,6 +28,8 @@ pub(crate) struct Spectator {
     opened: bool,
     /// Whether a head of the client's goes on in further frames.
     in_block: bool,
+    /// Whether the client said GOAWAY.
+    leaves: bool,
     said: Said,
     /// How much of the answer to a PING of ours the newest frame has brought.
     answered: usize,
@@ -64,6 +66,7 @@ impl Spectator {
             streams: Streams::new(),
             opened: false,
             in_block: false,
+            leaves: false,
             said: Said::Nothing,
             answered: 0,
             half: None,
@@ -78,6 +81,11 @@ impl Spectator {
     /// Whether the client's preface and SETTINGS are in.
     pub(crate) fn is_opened(&self) -> bool {
         self.opened
+    }
+
+    /// Whether the client said that it leaves.
+    pub(crate) fn client_leaves(&self) -> bool {
+        self.leaves
     }
 
     /// Whether a stream is open whose head is in: one that goes on for ever is no request.
@@ -118,6 +126,7 @@ impl Spectator {
                 if matches!(head.kind, kind::HEADERS | kind::CONTINUATION) {
                     self.in_block = true;
                 }
+                self.leaves |= head.kind == kind::GOAWAY;
                 self.answered = 0;
                 (head, head.length == 0)
             }

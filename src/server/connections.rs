@@ -102,11 +102,11 @@ impl Connections {
     /// act, and whatever drains the connection closes it after `grace`.
     #[must_use]
     pub fn watch<I>(&self, io: I) -> ServedIo<I> {
-        ServedIo::new(io, Wire::alone(self.accept()))
+        ServedIo::new(io, Wire::alone(self.accept(true)))
     }
 
-    pub(super) fn accept(&self) -> Arc<Shared> {
-        Shared::new(&self.hub)
+    pub(super) fn accept(&self, is_alone: bool) -> Arc<Shared> {
+        Shared::new(&self.hub, is_alone)
     }
 }
 

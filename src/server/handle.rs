@@ -103,11 +103,12 @@ impl Handle {
     /// 101, or 2xx to `CONNECT`) ends it with [`Reason::Upgraded`].
     #[must_use]
     pub fn counted<S>(&self, service: S) -> CountedService<S> {
-        CountedService::alone(service, Arc::clone(&self.shared))
+        CountedService::new(service, Arc::clone(&self.shared))
     }
 
     /// Keeps the connection in use until the guard is dropped, as a request in flight does: for what goes on after
-    /// its response, such as a tunnel in an HTTP/2 stream (`CONNECT`).
+    /// its response, such as a tunnel in an HTTP/2 stream (`CONNECT`). A drain of a connection that is served, not watched,
+    /// waits for what hyper has in flight, such as that stream, and not for the guard alone.
     #[must_use]
     pub fn busy(&self) -> Busy {
         self.shared.tell(|machine, now| machine.on_busy(now));

@@ -78,7 +78,7 @@ impl Connections {
         I: rt::Read + rt::Write + Unpin + Send + 'static,
         E: HttpServerConnExec<CountedFuture<S::Future>, ResponseBody<B>> + Clone + 'static,
     {
-        let shared = self.accept();
+        let shared = self.accept(false);
         let io = ServedIo::new(io, Wire::driven(Arc::clone(&shared)));
         let service = CountedService::new(service, Arc::clone(&shared));
         let connection = builder.serve_connection_with_upgrades(io, service);

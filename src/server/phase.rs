@@ -25,8 +25,8 @@
 //! | clock | runs while | restarted by |
 //! |---|---|---|
 //! | idle | no request, body or stream, and no write pending | |
-//! | reading | a request's body is waited for | any byte read |
-//! | writing | a write pends, a response's body gave a frame and was not asked again, or a stream is open of which the service knows no more | a part of a response that is written or taken |
+//! | reading | a request's body is waited for, and each that has not ended is | any byte read |
+//! | writing | a write pends, a response's body gave a frame and was not asked again, or a stream is open of which a service that counts knows no more | a part of a response that is written or taken |
 //!
 //! # Ties
 //!
@@ -426,9 +426,13 @@ impl Machine {
         let now = self.clamp(now);
         let in_hand = self.requests > 0 || self.uploads > 0;
         let busy = in_hand || self.streams || self.blocked;
-        let writing = self.blocked || self.untaken > 0 || (self.streams && !in_hand);
+        // Where nobody counts, the service may have the stream.
+        let is_left = self.streams && !in_hand && self.begun > 0;
+        let writing = self.blocked || self.untaken > 0 || is_left;
+        // What nobody takes holds back all others by flow control.
+        let reading = self.awaited > 0 && self.awaited == self.uploads;
         self.idle.run(!busy, now);
-        self.reading.run(self.awaited > 0, now);
+        self.reading.run(reading, now);
         self.writing.run(writing, now);
     }
 

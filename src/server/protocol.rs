@@ -120,6 +120,11 @@ impl Protocol {
         self.seen().is_some_and(Spectator::is_opened)
     }
 
+    /// Whether it is the client that ends it.
+    pub(super) fn client_leaves(&self) -> bool {
+        self.seen().is_some_and(Spectator::client_leaves)
+    }
+
     /// Whether all is said that HTTP/2 has to say at the end; `None` where it has not begun.
     pub(super) fn has_said_goodbye(&self) -> Option<bool> {
         let begun = self.seen().filter(|spectator| spectator.is_opened());

@@ -23,9 +23,11 @@ pub enum Reason {
     /// ([`Handle::drain`](super::Handle::drain)).
     Shutdown,
     /// It was closed on this side: by [`Handle::close`](super::Handle::close), or because its future or
-    /// IO was dropped.
+    /// IO was dropped. That is also how a [watched](super::Connections::watch) one of HTTP/1 ends after a `connection: close` of
+    /// either side.
     Closed,
-    /// Its client closed it, in good order or in the middle of a request.
+    /// Its client closed it, in good order or in the middle of a request. Under
+    /// [`serve_connection`](super::Connections::serve_connection) also one of HTTP/1 after a `connection: close` of either side.
     ClientClosed,
     /// It became another protocol's (HTTP/1's `Upgrade` or `CONNECT`), to which these limits don't apply.
     Upgraded,

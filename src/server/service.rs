@@ -22,12 +22,17 @@ use super::{
 /// The service of one connection: each request is in flight to the end of its response's body, and has its
 /// connection's [`Handle`] in its extensions.
 ///
-/// It is hyper's `Service` and tower's, as the inner one is.
-#[derive(Clone)]
+/// It is hyper's `Service` and tower's, as the inner one is. Of tower's, a request is in flight from when it waits for the
+/// service to be ready.
+///
+/// # Clone
+///
+/// All clones are of one connection; each waits for itself.
 pub struct CountedService<S> {
     inner: S,
     shared: Arc<Shared>,
-    is_alone: bool,
+    /// The request that waits until the inner service is ready: servers ask for one only.
+    waiting: Option<Busy>,
 }
 
 impl<S> CountedService<S> {
@@ -35,15 +40,7 @@ impl<S> CountedService<S> {
         CountedService {
             inner,
             shared,
-            is_alone: false,
-        }
-    }
-
-    /// Of a connection that nobody drives, so that nobody else sees an upgrade.
-    pub(super) fn alone(inner: S, shared: Arc<Shared>) -> Self {
-        CountedService {
-            is_alone: true,
-            ..CountedService::new(inner, shared)
+            waiting: None,
         }
     }
 
@@ -56,7 +53,6 @@ impl<S> CountedService<S> {
         let begun = Begun {
             is_serial,
             is_connect: request.method() == Method::CONNECT,
-            is_alone: self.is_alone,
             busy: Some(Busy::begun(Arc::clone(&self.shared))),
         };
         let mut request = request.map(|body| RequestBody::new(body, &self.shared));
@@ -96,14 +92,33 @@ where
     type Future = CountedFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+        let ready = self.inner.poll_ready(cx);
+        if ready.is_pending() && self.waiting.is_none() {
+            self.shared.tell(|machine, now| machine.on_busy(now));
+            self.waiting = Some(Busy::begun(Arc::clone(&self.shared)));
+        }
+        ready
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (begun, request) = self.begin(request);
+        self.waiting = None;
         CountedFuture {
             inner: self.inner.call(request),
             begun,
+        }
+    }
+}
+
+impl<S> Clone for CountedService<S>
+where
+    S: Clone,
+{
+    fn clone(&self) -> Self {
+        CountedService {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+            waiting: None,
         }
     }
 }
@@ -122,7 +137,6 @@ where
 struct Begun {
     is_serial: bool,
     is_connect: bool,
-    is_alone: bool,
     busy: Option<Busy>,
 }
 
@@ -159,9 +173,10 @@ where
             unreachable!("a future is not polled after it was ready")
         };
         let is_upgrade = this.begun.is_upgraded_by(response.status());
+        // Nobody else sees it where nobody drives the connection.
         if is_upgrade
-            && this.begun.is_alone
             && let Some(shared) = busy.shared()
+            && shared.is_alone()
         {
             shared.end(Reason::Upgraded, None);
         }

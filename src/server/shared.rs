@@ -33,6 +33,8 @@ pub(super) struct Shared {
     lanes: Lanes,
     /// Its place among the hub's.
     place: AtomicUsize,
+    /// Whether nobody has the connection's future.
+    is_alone: bool,
     /// Whether the IO is gone, and did not become another protocol's.
     io_is_gone: AtomicBool,
     /// Whether the machine wants to know of bytes that are read.
@@ -52,7 +54,7 @@ struct Judged {
 }
 
 impl Shared {
-    pub(super) fn new(hub: &Arc<Hub>) -> Arc<Shared> {
+    pub(super) fn new(hub: &Arc<Hub>, is_alone: bool) -> Arc<Shared> {
         let machine = Machine::new(Arc::clone(&hub.limits), hub.clock.now(), roll());
         let shared = Arc::new(Shared {
             hub: Arc::clone(hub),
@@ -62,6 +64,7 @@ impl Shared {
             }),
             lanes: Lanes::default(),
             place: AtomicUsize::new(usize::MAX),
+            is_alone,
             io_is_gone: AtomicBool::new(false),
             hears: AtomicBool::new(false),
             leaves: AtomicBool::new(false),
@@ -147,13 +150,15 @@ impl Shared {
         self.hears.load(Ordering::Relaxed)
     }
 
-    /// Whether its client is told to come no more, as of the driver's last look.
+    /// Whether its client is told to come no more; where a limit says so, as of the driver's last look.
     pub(super) fn leaves(&self) -> bool {
         self.leaves.load(Ordering::Relaxed)
     }
 
     pub(super) fn drain(&self, reason: Reason) {
         self.tell(|machine, now| machine.drain(reason, now));
+        // A handler may answer before the driver looks.
+        self.leaves.store(true, Ordering::Relaxed);
         self.lanes.wake();
     }
 
@@ -200,6 +205,10 @@ impl Shared {
     /// Whether the timer has woken the driver since this was last asked.
     pub(super) fn rang(&self) -> bool {
         self.rang.swap(false, Ordering::AcqRel)
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.is_alone
     }
 
     pub(super) fn io_is_gone(&self) -> bool {

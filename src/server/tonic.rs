@@ -27,8 +27,8 @@
 //! ```
 //!
 //! With the [`CountLayer`] a call finds its connection's [`Handle`](super::Handle) in its extensions, beside what tonic puts there:
-//! `Request::remote_addr` is what it was. Without, streams are in flight all the same, but nobody counts calls, and
-//! `read_timeout` does not act.
+//! `Request::remote_addr` is what it was. Without, streams are in flight all the same, but nobody counts calls,
+//! `read_timeout` does not act, and `write_timeout` only where the socket takes nothing.
 //!
 //! # What tonic leaves out of reach
 //!

@@ -309,7 +309,7 @@ impl Drop for Wire {
     fn drop(&mut self) {
         self.shared.lose_io();
         if self.alone.is_some() {
-            let reason = if self.has_ended {
+            let reason = if self.has_ended || self.protocol.client_leaves() {
                 Reason::ClientClosed
             } else {
                 Reason::Closed

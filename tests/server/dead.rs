@@ -4,7 +4,7 @@ use http_body_util::BodyExt;
 use tokio::io::AsyncWriteExt;
 use tower_heartbeat::server::Reason;
 
-use crate::support::{Client, Drip, Server, get, limits, ms, post, sleep};
+use crate::support::{Client, Drip, Http2, Server, full, get, limits, ms, post, sleep};
 
 fn server() -> Server {
     let limits = limits().read_timeout(ms(300)).write_timeout(ms(500));
@@ -51,6 +51,22 @@ async fn a_handler_that_does_not_look_is_not_the_clients_fault() {
         assert_eq!(answer.expect("an answer"), "later", "http2 {http2}");
         assert!(!served.is_over());
     }
+}
+
+/// What lies unread holds back the rest by flow control, and that the client cannot help.
+#[tokio::test(start_paused = true)]
+async fn an_upload_behind_one_that_nobody_takes_is_not_quiet() {
+    let server = server();
+    let (io, served) = server.connect();
+    let mut client = Http2::over(io).await;
+    let large = full(&"x".repeat(4 << 20));
+    let later = client.send.send_request(post("/later/2000", large));
+    let later = tokio::spawn(later);
+    sleep(10).await;
+    let behind = client.ask(post("/upload", full("behind"))).await;
+    assert_eq!(behind.expect("an answer"), "6");
+    later.await.expect("no panic").expect("an answer");
+    assert!(!served.is_over());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,8 @@
 //! Connections whose futures somebody else drives: the limits act on their bytes alone.
 
+use std::convert::Infallible;
+
+use hyper::{Response, service::service_fn};
 use hyper_util::{rt::TokioExecutor, server::conn::auto};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
@@ -214,6 +217,25 @@ async fn dead_and_stalled_clients_are_cut_off() {
         sleep(1).await;
         assert_eq!(server.alive.count(), 0);
     }
+}
+
+/// Nobody knows then whether there is anything to be written.
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_which_no_service_tells_is_not_stalled() {
+    let server = server();
+    let (io, client) = server.watched(1 << 20);
+    let handle = io.handle();
+    tokio::spawn(async move {
+        let service = service_fn(async |_| {
+            sleep(2_000).await;
+            Ok::<_, Infallible>(Response::new(String::from("slow")))
+        });
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let _end = builder.serve_connection(io, service).await;
+    });
+    let mut client = Http2::over(client).await;
+    client.ask(get("/")).await.expect("an answer");
+    assert_eq!(handle.phase(), Phase::Serving);
 }
 
 #[tokio::test(start_paused = true)]

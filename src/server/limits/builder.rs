@@ -96,7 +96,8 @@ impl LimitsBuilder {
 
     /// Sets how long a handler may wait for the body of a request with nothing read from its connection. The
     /// time runs from the begin of the wait, and every byte read restarts it; a body that nobody polls
-    /// is not waited for. Then the connection is closed at once, with [`Reason::Dead`](crate::server::Reason::Dead).
+    /// is not waited for, and over HTTP/2 nobody waits as long as there is one: what it holds back by flow
+    /// control its client cannot send. Then the connection is closed at once, with [`Reason::Dead`](crate::server::Reason::Dead).
     ///
     /// Default: off.
     pub const fn read_timeout(mut self, read_timeout: Duration) -> Self {
@@ -111,7 +112,9 @@ impl LimitsBuilder {
     /// [`Reason::Stalled`](crate::server::Reason::Stalled).
     ///
     /// A client that reads nothing on purpose is closed as well: let it exceed the longest pause that you
-    /// grant a client. The system's send buffer takes bytes for a vanished client until it is full.
+    /// grant a client. The system's send buffer takes bytes for a vanished client until it is full. An IO with
+    /// a buffer of its own, such as TLS, does not show how far a flush is: let it exceed that buffer's time
+    /// on the slowest link as well.
     ///
     /// Default: off.
     #[doc(alias = "send_timeout")]

@@ -166,6 +166,18 @@ fn a_wait_that_is_over_is_forgotten_and_the_next_begins_anew() {
 }
 
 #[test]
+fn a_body_that_nobody_takes_excuses_those_behind_it() {
+    let mut machine = opened();
+    machine.on_request_start(false, at(0));
+    machine.on_upload_start(at(0));
+    machine.on_await_start(at(0));
+    machine.on_upload_start(at(100));
+    assert_eq!(machine.next_timeout(), at(10_000));
+    machine.on_upload_end(at(1_000));
+    is_due_at(&mut machine, at(1_300), Action::Force(Reason::Dead));
+}
+
+#[test]
 fn a_write_that_gets_nowhere_is_stalled_and_each_part_begins_anew() {
     let mut machine = opened();
     machine.on_request_start(false, at(0));
@@ -196,6 +208,13 @@ fn a_stream_that_outlives_its_request_has_something_to_write() {
     machine.on_written(true, at(200));
     machine.on_written(false, at(300));
     is_due_at(&mut machine, at(600), Action::Force(Reason::Stalled));
+}
+
+#[test]
+fn a_stream_of_which_no_service_has_told_may_be_in_its_hands() {
+    let mut machine = opened();
+    machine.on_streams(true, at(0));
+    assert_eq!(machine.next_timeout(), at(10_000));
 }
 
 #[test]

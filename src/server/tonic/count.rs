@@ -10,6 +10,7 @@ use std::{
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tonic::body::Body;
+use tower::util::Oneshot;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -44,7 +45,7 @@ impl<S> Layer<S> for CountLayer {
     }
 }
 
-/// The service of a [`CountLayer`].
+/// The service of a [`CountLayer`]: each call has a clone of the inner one, and waits for that to be ready.
 #[derive(Clone, Debug)]
 pub struct Count<S> {
     inner: S,
@@ -52,15 +53,16 @@ pub struct Count<S> {
 
 impl<S, R> Service<Request<Body>> for Count<S>
 where
-    S: Service<Request<Body>, Response = Response<R>>,
+    S: Service<Request<Body>, Response = Response<R>> + Clone,
     R: http_body::Body,
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
-    type Future = CountFuture<S::Future>;
+    type Future = CountFuture<Oneshot<S, Request<Body>>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
+    /// Always ready: whose call it is shows only then, and it counts while it waits for the inner service.
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
@@ -68,13 +70,13 @@ where
         let inner = match extensions.remove::<ConnectionInfo>() {
             Some(info) => {
                 info.insert_inner(extensions);
-                let mut counted = info.handle().counted(Unwrap(&mut self.inner));
+                let mut counted = info.handle().counted(Unwrap(&self.inner));
                 Inner::Counted {
                     future: counted.call(request),
                 }
             }
             None => Inner::Other {
-                future: self.inner.call(request),
+                future: Oneshot::new(self.inner.clone(), request),
             },
         };
         CountFuture { inner }
@@ -122,21 +124,21 @@ impl<F> fmt::Debug for CountFuture<F> {
 }
 
 /// Services of tonic's take its body only.
-struct Unwrap<S>(S);
+struct Unwrap<'a, S>(&'a S);
 
-impl<S> Service<Request<RequestBody<Body>>> for Unwrap<S>
+impl<S> Service<Request<RequestBody<Body>>> for Unwrap<'_, S>
 where
-    S: Service<Request<Body>>,
+    S: Service<Request<Body>> + Clone,
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = S::Future;
+    type Future = Oneshot<S, Request<Body>>;
 
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.0.poll_ready(cx)
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<RequestBody<Body>>) -> S::Future {
-        self.0.call(request.map(Body::new))
+    fn call(&mut self, request: Request<RequestBody<Body>>) -> Self::Future {
+        Oneshot::new(self.0.clone(), request.map(Body::new))
     }
 }
