@@ -47,6 +47,7 @@ impl<S> CountedService<S> {
         }
     }
 
+    #[inline]
     fn begin<B>(&self, request: Request<B>) -> (Begun, Request<RequestBody<B>>)
     where
         B: Body,
@@ -59,10 +60,11 @@ impl<S> CountedService<S> {
             is_alone: self.is_alone,
             busy: Some(Busy::begun(Arc::clone(&self.shared))),
         };
-        let mut request = request.map(|body| RequestBody::new(body, &self.shared));
-        let handle = Handle::new(Arc::clone(&self.shared));
-        request.extensions_mut().insert(handle);
-        (begun, request)
+        let (mut head, body) = request.into_parts();
+        let body = RequestBody::new(body, &self.shared);
+        head.extensions
+            .insert(Handle::new(Arc::clone(&self.shared)));
+        (begun, Request::from_parts(head, body))
     }
 }
 
@@ -170,7 +172,10 @@ where
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, busy))))
+        let is_serial = this.begun.is_serial;
+        Poll::Ready(Ok(
+            response.map(|body| ResponseBody::new(body, busy, is_serial))
+        ))
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct Shared {
     io_is_gone: AtomicBool,
     /// Whether the machine wants to know of bytes that are read.
     hears: AtomicBool,
+    /// Whether it wants to know of bytes that are written.
+    watches_writes: AtomicBool,
     /// Whether its client is told to come no more.
     leaves: AtomicBool,
     /// Whether the timer has woken the driver.
@@ -64,6 +66,7 @@ impl Shared {
             place: AtomicUsize::new(usize::MAX),
             io_is_gone: AtomicBool::new(false),
             hears: AtomicBool::new(false),
+            watches_writes: AtomicBool::new(false),
             leaves: AtomicBool::new(false),
             rang: AtomicBool::new(false),
             ended: OnceLock::new(),
@@ -108,10 +111,14 @@ impl Shared {
     /// the connection is to leave as soon as it can.
     pub(super) fn tell<T>(&self, fact: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         let now = self.now();
+        self.judge(|machine| fact(machine, now))
+    }
+
+    fn judge<T>(&self, fact: impl FnOnce(&mut Machine) -> T) -> T {
         let mut judged = lock(&self.judged);
         let machine = &mut judged.machine;
-        let answer = fact(machine, now);
-        self.hears.store(machine.is_reading(), Ordering::Relaxed);
+        let answer = fact(machine);
+        self.heed(machine);
         let leaves = self.leaves.load(Ordering::Relaxed) && machine.idle_since().is_some();
         let next = machine.next_timeout();
         let is_late = next < judged.looks_at;
@@ -124,9 +131,21 @@ impl Shared {
         answer
     }
 
+    /// Of what the machine wants to hear from now on.
+    fn heed(&self, machine: &Machine) {
+        self.hears.store(machine.is_reading(), Ordering::Relaxed);
+        self.watches_writes
+            .store(machine.is_writing(), Ordering::Relaxed);
+    }
+
     /// A request's head is in.
     pub(super) fn begin_request(self: &Arc<Self>, is_serial: bool) {
-        let is_first = self.tell(|machine, now| {
+        let is_first = self.judge(|machine| {
+            let now = if machine.is_leaving() {
+                self.now()
+            } else {
+                machine.latest()
+            };
             machine.on_request_start(is_serial, now);
             machine.on_opened(now)
         });
@@ -145,6 +164,11 @@ impl Shared {
     /// Whether bytes that are read are to be told.
     pub(super) fn hears(&self) -> bool {
         self.hears.load(Ordering::Relaxed)
+    }
+
+    /// Whether bytes of a response that are written are to be told.
+    pub(super) fn watches_writes(&self) -> bool {
+        self.watches_writes.load(Ordering::Relaxed)
     }
 
     /// Whether its client is told to come no more, as of the driver's last look.
@@ -181,6 +205,7 @@ impl Shared {
                 judged.machine.on_local_pause(now);
             }
             judged.machine.handle_timeout(now);
+            self.heed(&judged.machine);
         }
         let leaves = judged.machine.is_leaving();
         self.leaves.store(leaves, Ordering::Relaxed);
@@ -199,7 +224,8 @@ impl Shared {
 
     /// Whether the timer has woken the driver since this was last asked.
     pub(super) fn rang(&self) -> bool {
-        self.rang.swap(false, Ordering::AcqRel)
+        // The look alone is cheaper, and mostly tells.
+        self.rang.load(Ordering::Acquire) && self.rang.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn io_is_gone(&self) -> bool {
