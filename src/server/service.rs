@@ -48,10 +48,7 @@ impl<S> CountedService<S> {
     }
 
     #[inline]
-    fn begin<B>(&self, request: Request<B>) -> (Begun, Request<RequestBody<B>>)
-    where
-        B: Body,
-    {
+    fn begin<B>(&self, request: &mut Request<B>) -> Begun {
         let is_serial = request.version() <= Version::HTTP_11;
         self.shared.begin_request(is_serial);
         let begun = Begun {
@@ -60,11 +57,9 @@ impl<S> CountedService<S> {
             is_alone: self.is_alone,
             busy: Some(Busy::begun(Arc::clone(&self.shared))),
         };
-        let (mut head, body) = request.into_parts();
-        let body = RequestBody::new(body, &self.shared);
-        head.extensions
-            .insert(Handle::new(Arc::clone(&self.shared)));
-        (begun, Request::from_parts(head, body))
+        let handle = Handle::new(Arc::clone(&self.shared));
+        request.extensions_mut().insert(handle);
+        begun
     }
 }
 
@@ -78,8 +73,9 @@ where
     type Error = S::Error;
     type Future = CountedFuture<S::Future>;
 
-    fn call(&self, request: Request<B>) -> Self::Future {
-        let (begun, request) = self.begin(request);
+    fn call(&self, mut request: Request<B>) -> Self::Future {
+        let begun = self.begin(&mut request);
+        let request = request.map(|body| RequestBody::new(body, &self.shared));
         CountedFuture {
             inner: self.inner.call(request),
             begun,
@@ -101,8 +97,9 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (begun, request) = self.begin(request);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let begun = self.begin(&mut request);
+        let request = request.map(|body| RequestBody::new(body, &self.shared));
         CountedFuture {
             inner: self.inner.call(request),
             begun,

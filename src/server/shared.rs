@@ -49,7 +49,7 @@ pub(super) struct Shared {
 
 struct Judged {
     machine: Machine,
-    /// When the driver next looks by itself.
+    /// When the driver next looks by itself: not after the machine's next timeout.
     looks_at: Moment,
 }
 
@@ -59,8 +59,8 @@ impl Shared {
         let shared = Arc::new(Shared {
             hub: Arc::clone(hub),
             judged: Mutex::new(Judged {
+                looks_at: machine.next_timeout(),
                 machine,
-                looks_at: Moment::NEVER,
             }),
             lanes: Lanes::default(),
             place: AtomicUsize::new(usize::MAX),
@@ -111,13 +111,9 @@ impl Shared {
     /// the connection is to leave as soon as it can.
     pub(super) fn tell<T>(&self, fact: impl FnOnce(&mut Machine, Moment) -> T) -> T {
         let now = self.now();
-        self.judge(|machine| fact(machine, now))
-    }
-
-    fn judge<T>(&self, fact: impl FnOnce(&mut Machine) -> T) -> T {
         let mut judged = lock(&self.judged);
         let machine = &mut judged.machine;
-        let answer = fact(machine);
+        let answer = fact(machine, now);
         self.heed(machine);
         let leaves = self.leaves.load(Ordering::Relaxed) && machine.idle_since().is_some();
         let next = machine.next_timeout();
@@ -140,15 +136,18 @@ impl Shared {
 
     /// A request's head is in.
     pub(super) fn begin_request(self: &Arc<Self>, is_serial: bool) {
-        let is_first = self.judge(|machine| {
-            let now = if machine.is_leaving() {
-                self.now()
-            } else {
-                machine.latest()
-            };
-            machine.on_request_start(is_serial, now);
-            machine.on_opened(now)
-        });
+        let mut judged = lock(&self.judged);
+        let machine = &mut judged.machine;
+        if machine.is_leaving() {
+            drop(judged);
+            return self.tell(|machine, now| machine.on_request_start(is_serial, now));
+        }
+        // It starts no clock: no moment has to be known, and the driver does not come too late.
+        let now = machine.latest();
+        machine.on_request_start(is_serial, now);
+        let is_first = machine.on_opened(now);
+        self.heed(machine);
+        drop(judged);
         if is_first {
             self.observe(&Event::Opened);
         }
@@ -200,11 +199,11 @@ impl Shared {
         let mut judged = lock(&self.judged);
         if let Some(fired) = fired {
             let now = self.now();
-            judged.looks_at = Moment::NEVER;
             if now.since(fired) > self.hub.limits.max_local_pause {
                 judged.machine.on_local_pause(now);
             }
             judged.machine.handle_timeout(now);
+            judged.looks_at = judged.machine.next_timeout();
             self.heed(&judged.machine);
         }
         let leaves = judged.machine.is_leaving();
@@ -217,8 +216,6 @@ impl Shared {
             }
             return Ok(action);
         }
-        let next = judged.machine.next_timeout();
-        judged.looks_at = judged.looks_at.min(next);
         Err(judged.looks_at)
     }
 
