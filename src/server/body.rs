@@ -148,12 +148,12 @@ impl<B> ResponseBody<B>
 where
     B: Body,
 {
-    pub(super) fn new(inner: B, busy: Busy) -> Self {
+    pub(super) fn new(inner: B, busy: Busy, is_serial: bool) -> Self {
         ResponseBody {
             download: if inner.is_end_stream() {
                 None
             } else {
-                Download::new(busy)
+                Download::new(busy, is_serial)
             },
             inner,
         }
@@ -223,18 +223,21 @@ where
 /// A response's body that has not ended.
 struct Download {
     shared: Arc<Shared>,
-    /// Whether it gave a frame, its head to begin with, and was not asked for the next. Who asks has room: hyper
-    /// does not before HTTP/2's flow control or its own buffer has some.
+    /// Whether it gave a frame, over HTTP/2 its head to begin with, and was not asked for the next. Who asks has room: hyper
+    /// does not before HTTP/2's flow control or its own buffer has some. What keeps HTTP/1 from asking right after the head
+    /// is a write that pends, of which the machine knows.
     is_untaken: bool,
 }
 
 impl Download {
-    fn new(busy: Busy) -> Option<Download> {
+    fn new(busy: Busy, is_serial: bool) -> Option<Download> {
         let mut download = Download {
             shared: busy.hand_over()?,
             is_untaken: false,
         };
-        download.gives();
+        if !is_serial {
+            download.gives();
+        }
         Some(download)
     }
 

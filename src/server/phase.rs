@@ -140,6 +140,11 @@ impl Machine {
         self.state
     }
 
+    /// The newest moment that any call brought.
+    pub(super) fn latest(&self) -> Moment {
+        self.latest
+    }
+
     pub(super) fn begun_at(&self) -> Moment {
         self.begun_at
     }
@@ -170,6 +175,12 @@ impl Machine {
         self.reading.started_at().is_some() && self.limits.read_timeout.is_some()
     }
 
+    /// Whether it matters that a response's bytes were written, where no write pended.
+    pub(super) fn is_writing(&self) -> bool {
+        let runs = self.writing.started_at().is_some() || self.excused;
+        runs && self.limits.write_timeout.is_some()
+    }
+
     /// HTTP/2's preface and SETTINGS are in. A first request says as much. Returns whether this was news.
     pub(super) fn on_opened(&mut self, now: Moment) -> bool {
         self.clamp(now);
@@ -185,6 +196,8 @@ impl Machine {
         }
     }
 
+    /// A request's head is in. That starts no clock but a drain's, so where its client was not told to
+    /// [come no more](Machine::is_leaving) the [newest](Machine::latest) moment does.
     pub(super) fn on_request_start(&mut self, is_serial: bool, now: Moment) {
         self.begun += 1;
         self.is_serial = is_serial;
@@ -336,10 +349,18 @@ impl Machine {
 
     /// When `handle_timeout` next has something to do; never, if no limit runs.
     pub(super) fn next_timeout(&self) -> Moment {
-        let charges = self.charges();
-        charges
-            .iter()
-            .fold(Moment::NEVER, |next, charge| next.min(charge.by))
+        // The least of `charges`, which are not made up at each fact.
+        let limits = &*self.limits;
+        let silent = self.reading.reaches(limits.read_timeout);
+        let silent = silent.min(self.writing.reaches(limits.write_timeout));
+        let idle = self.idle.reaches(limits.idle_timeout);
+        match self.state {
+            State::Opening { open_by } => silent.min(idle).min(self.age_by).min(open_by),
+            State::Serving => silent.min(idle).min(self.age_by),
+            State::LastCall { by } => silent.min(idle).min(by),
+            State::Draining { close_by, .. } => silent.min(close_by),
+            State::Over { .. } => Moment::NEVER,
+        }
     }
 
     /// Does what is due at `now`. Not to be called by the clock alone: once a timer has fired, the runtime has looked at

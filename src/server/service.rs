@@ -44,10 +44,8 @@ impl<S> CountedService<S> {
         }
     }
 
-    fn begin<B>(&self, request: Request<B>) -> (Begun, Request<RequestBody<B>>)
-    where
-        B: Body,
-    {
+    #[inline]
+    fn begin<B>(&self, request: &mut Request<B>) -> Begun {
         let is_serial = request.version() <= Version::HTTP_11;
         self.shared.begin_request(is_serial);
         let begun = Begun {
@@ -55,10 +53,9 @@ impl<S> CountedService<S> {
             is_connect: request.method() == Method::CONNECT,
             busy: Some(Busy::begun(Arc::clone(&self.shared))),
         };
-        let mut request = request.map(|body| RequestBody::new(body, &self.shared));
         let handle = Handle::new(Arc::clone(&self.shared));
         request.extensions_mut().insert(handle);
-        (begun, request)
+        begun
     }
 }
 
@@ -72,8 +69,9 @@ where
     type Error = S::Error;
     type Future = CountedFuture<S::Future>;
 
-    fn call(&self, request: Request<B>) -> Self::Future {
-        let (begun, request) = self.begin(request);
+    fn call(&self, mut request: Request<B>) -> Self::Future {
+        let begun = self.begin(&mut request);
+        let request = request.map(|body| RequestBody::new(body, &self.shared));
         CountedFuture {
             inner: self.inner.call(request),
             begun,
@@ -100,8 +98,9 @@ where
         ready
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (begun, request) = self.begin(request);
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let begun = self.begin(&mut request);
+        let request = request.map(|body| RequestBody::new(body, &self.shared));
         self.waiting = None;
         CountedFuture {
             inner: self.inner.call(request),
@@ -185,7 +184,10 @@ where
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
         }
-        Poll::Ready(Ok(response.map(|body| ResponseBody::new(body, busy))))
+        let is_serial = this.begun.is_serial;
+        Poll::Ready(Ok(
+            response.map(|body| ResponseBody::new(body, busy, is_serial))
+        ))
     }
 }
 

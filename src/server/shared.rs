@@ -39,6 +39,8 @@ pub(super) struct Shared {
     io_is_gone: AtomicBool,
     /// Whether the machine wants to know of bytes that are read.
     hears: AtomicBool,
+    /// Whether it wants to know of bytes that are written.
+    watches_writes: AtomicBool,
     /// Whether its client is told to come no more.
     leaves: AtomicBool,
     /// Whether the timer has woken the driver.
@@ -49,7 +51,7 @@ pub(super) struct Shared {
 
 struct Judged {
     machine: Machine,
-    /// When the driver next looks by itself.
+    /// When the driver next looks by itself: not after the machine's next timeout.
     looks_at: Moment,
 }
 
@@ -59,14 +61,15 @@ impl Shared {
         let shared = Arc::new(Shared {
             hub: Arc::clone(hub),
             judged: Mutex::new(Judged {
+                looks_at: machine.next_timeout(),
                 machine,
-                looks_at: Moment::NEVER,
             }),
             lanes: Lanes::default(),
             place: AtomicUsize::new(usize::MAX),
             is_alone,
             io_is_gone: AtomicBool::new(false),
             hears: AtomicBool::new(false),
+            watches_writes: AtomicBool::new(false),
             leaves: AtomicBool::new(false),
             rang: AtomicBool::new(false),
             ended: OnceLock::new(),
@@ -114,7 +117,7 @@ impl Shared {
         let mut judged = lock(&self.judged);
         let machine = &mut judged.machine;
         let answer = fact(machine, now);
-        self.hears.store(machine.is_reading(), Ordering::Relaxed);
+        self.heed(machine);
         let leaves = self.leaves.load(Ordering::Relaxed) && machine.idle_since().is_some();
         let next = machine.next_timeout();
         let is_late = next < judged.looks_at;
@@ -127,12 +130,27 @@ impl Shared {
         answer
     }
 
+    /// Of what the machine wants to hear from now on.
+    fn heed(&self, machine: &Machine) {
+        self.hears.store(machine.is_reading(), Ordering::Relaxed);
+        self.watches_writes
+            .store(machine.is_writing(), Ordering::Relaxed);
+    }
+
     /// A request's head is in.
     pub(super) fn begin_request(self: &Arc<Self>, is_serial: bool) {
-        let is_first = self.tell(|machine, now| {
-            machine.on_request_start(is_serial, now);
-            machine.on_opened(now)
-        });
+        let mut judged = lock(&self.judged);
+        let machine = &mut judged.machine;
+        if machine.is_leaving() {
+            drop(judged);
+            return self.tell(|machine, now| machine.on_request_start(is_serial, now));
+        }
+        // It starts no clock: no moment has to be known, and the driver does not come too late.
+        let now = machine.latest();
+        machine.on_request_start(is_serial, now);
+        let is_first = machine.on_opened(now);
+        self.heed(machine);
+        drop(judged);
         if is_first {
             self.observe(&Event::Opened);
         }
@@ -148,6 +166,11 @@ impl Shared {
     /// Whether bytes that are read are to be told.
     pub(super) fn hears(&self) -> bool {
         self.hears.load(Ordering::Relaxed)
+    }
+
+    /// Whether bytes of a response that are written are to be told.
+    pub(super) fn watches_writes(&self) -> bool {
+        self.watches_writes.load(Ordering::Relaxed)
     }
 
     /// Whether its client is told to come no more; where a limit says so, as of the driver's last look.
@@ -181,11 +204,12 @@ impl Shared {
         let mut judged = lock(&self.judged);
         if let Some(fired) = fired {
             let now = self.now();
-            judged.looks_at = Moment::NEVER;
             if now.since(fired) > self.hub.limits.max_local_pause {
                 judged.machine.on_local_pause(now);
             }
             judged.machine.handle_timeout(now);
+            judged.looks_at = judged.machine.next_timeout();
+            self.heed(&judged.machine);
         }
         let leaves = judged.machine.is_leaving();
         self.leaves.store(leaves, Ordering::Relaxed);
@@ -197,14 +221,13 @@ impl Shared {
             }
             return Ok(action);
         }
-        let next = judged.machine.next_timeout();
-        judged.looks_at = judged.looks_at.min(next);
         Err(judged.looks_at)
     }
 
     /// Whether the timer has woken the driver since this was last asked.
     pub(super) fn rang(&self) -> bool {
-        self.rang.swap(false, Ordering::AcqRel)
+        // The look alone is cheaper, and mostly tells.
+        self.rang.load(Ordering::Acquire) && self.rang.swap(false, Ordering::AcqRel)
     }
 
     pub(super) fn is_alone(&self) -> bool {

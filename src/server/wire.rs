@@ -242,7 +242,7 @@ impl Wire {
         // What HTTP/1 writes at once is written as its body is taken. HTTP/2's flow control holds writes back of which no
         // IO knows.
         let is_http2 = matches!(self.protocol, Protocol::Http2(_));
-        let counts = is_http2 && self.shared.limits().write_timeout.is_some();
+        let counts = is_http2 && self.shared.watches_writes();
         if was_blocked || counts {
             self.shared
                 .tell(|machine, now| machine.on_written(of_response, now));

@@ -176,6 +176,26 @@ async fn a_large_response_of_which_hyper_has_all_is_stalled_likewise() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn such_a_response_may_be_read_slowly() {
+    for http2 in [false, true] {
+        let server = server();
+        let (io, served) = server.connect_with(if http2 { 1 << 24 } else { 4096 });
+        let mut client = Client::over(io, http2).await;
+        let response = client.begin(get("/large/10000000")).await.expect("a head");
+        let mut body = response.into_body();
+        for _ in 0..5 {
+            let mut taken = 0;
+            while taken < 1_500_000 {
+                let frame = body.frame().await.expect("more").expect("no error");
+                taken += frame.data_ref().map_or(0, |data| data.len());
+            }
+            sleep(200).await;
+        }
+        assert!(!served.is_over(), "http2 {http2}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_closes_is_nobodys_fault() {
     for http2 in [false, true] {
         let server = server();

@@ -64,6 +64,16 @@ async fn http1_of_age_closes_with_its_next_response_or_when_none_is_asked_for() 
     let mut client = Http1::over(io).await;
     client.ask(get("/now")).await.expect("an answer");
     served.end().await.is(Reason::Age, false, 1_500);
+
+    let server = Server::new(limits);
+    let (io, served) = server.connect();
+    let mut client = Http1::over(io).await;
+    client.ask(get("/now")).await.expect("an answer");
+    sleep(1_400).await;
+    let late = client.ask(get("/slow/300")).await;
+    let (_, is_last) = late.expect("its grace runs from when it came");
+    assert!(is_last);
+    served.end().await.is(Reason::Age, false, 1_700);
 }
 
 #[tokio::test(start_paused = true)]

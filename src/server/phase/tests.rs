@@ -261,6 +261,51 @@ fn a_pause_of_our_own_is_excused_once_until_something_is_heard() {
 }
 
 #[test]
+fn the_start_of_a_request_starts_no_clock_whatever_went_before() {
+    type Fact = fn(&mut Machine, Moment);
+    let before: [Fact; 7] = [
+        |_, _| {},
+        |machine, now| machine.on_streams(true, now),
+        |machine, now| machine.on_blocked(now),
+        |machine, now| machine.on_untaken(now),
+        |machine, now| machine.on_request_start(false, now),
+        |machine, now| machine.on_local_pause(now),
+        |machine, now| {
+            machine.on_upload_start(now);
+            machine.on_await_start(now);
+        },
+    ];
+    for (number, fact) in before.into_iter().enumerate() {
+        for mut machine in [machine(), opened()] {
+            fact(&mut machine, at(70));
+            let mut later = machine.clone();
+            machine.on_request_start(false, machine.latest());
+            later.on_request_start(false, at(90));
+            assert_eq!(machine.next_timeout(), later.next_timeout(), "{number}");
+            assert_eq!(machine.state(), later.state(), "{number}");
+        }
+    }
+}
+
+#[test]
+fn writes_matter_while_their_clock_runs_and_after_an_excuse() {
+    let mut machine = opened();
+    assert!(!machine.is_writing());
+    machine.on_untaken(at(10));
+    assert!(machine.is_writing());
+    machine.on_local_pause(at(100));
+    machine.on_streams(true, at(110));
+    machine.on_request_start(false, at(110));
+    assert!(machine.is_writing());
+    machine.on_taken(at(120));
+    assert!(!machine.is_writing());
+    machine.on_local_pause(at(200));
+    assert!(machine.is_writing(), "the next pause is not excused");
+    machine.on_written(true, at(210));
+    assert!(!machine.is_writing());
+}
+
+#[test]
 fn a_handshake_is_excused_for_the_pause_that_counts_as_one() {
     let mut machine = machine();
     machine.on_local_pause(at(95));
