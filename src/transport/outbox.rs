@@ -2,6 +2,8 @@
 
 use std::{mem, num::NonZeroU64};
 
+use super::{nonces::Nonces, protocol::Protocol};
+
 /// One place for each kind, so that no flood and no stall makes it grow.
 pub(crate) struct Outbox<M> {
     /// A message of the user's, who was told that the transport is ready before a heartbeat used
@@ -92,10 +94,6 @@ impl<M> Outbox<M> {
         self.held.is_some()
     }
 
-    pub(crate) fn take_held(&mut self) -> Option<M> {
-        self.held.take()
-    }
-
     /// Instead of an older answer, if the transport has not taken that yet.
     pub(crate) fn answer(&mut self, answer: M) {
         self.answer = Some(answer);
@@ -103,11 +101,6 @@ impl<M> Outbox<M> {
 
     pub(crate) fn has_answer(&self) -> bool {
         self.answer.is_some()
-    }
-
-    pub(crate) fn take_answer(&mut self) -> Option<M> {
-        self.has_answered = true;
-        self.answer.take()
     }
 
     /// Whether a ping that is due finds none that would serve.
@@ -119,18 +112,32 @@ impl<M> Outbox<M> {
         self.ping = Some((nonce, ping));
     }
 
-    pub(crate) fn take_ping(&mut self) -> Option<(NonZeroU64, M)> {
-        let ping = self.ping.take();
-        self.is_ping_unflushed = ping.is_some();
-        ping
+    /// Takes what is to be written.
+    pub(crate) fn take<P>(&mut self, next: Next, nonces: &mut Nonces, protocol: &mut P) -> Option<M>
+    where
+        P: Protocol<Message = M>,
+    {
+        match next {
+            Next::Held => self.held.take(),
+            Next::Answer => {
+                self.has_answered = true;
+                self.answer.take()
+            }
+            Next::Ping => {
+                let (nonce, ping) = self.ping.take()?;
+                self.is_ping_unflushed = true;
+                nonces.wrote(nonce);
+                Some(ping)
+            }
+            Next::Beat => {
+                self.is_beat_due = false;
+                protocol.beat()
+            }
+        }
     }
 
     pub(crate) fn beat(&mut self) {
         self.is_beat_due = true;
-    }
-
-    pub(crate) fn take_beat(&mut self) {
-        self.is_beat_due = false;
     }
 
     /// Something was written, or the transport wrote by itself.

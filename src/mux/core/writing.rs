@@ -71,18 +71,7 @@ where
                 return Ok(());
             };
             ready.map_err(Into::into)?;
-            let message = match next {
-                Next::Held => self.outbox.take_held(),
-                Next::Answer => self.outbox.take_answer(),
-                Next::Ping => self.outbox.take_ping().map(|(nonce, ping)| {
-                    self.nonces.wrote(nonce);
-                    ping
-                }),
-                Next::Beat => {
-                    self.outbox.take_beat();
-                    self.protocol.beat()
-                }
-            };
+            let message = self.outbox.take(next, &mut self.nonces, &mut self.protocol);
             if let Some(message) = message {
                 self.outbox.wrote();
                 io.as_mut().start_send(message).map_err(Into::into)?;
@@ -158,7 +147,10 @@ where
             return Ok(());
         };
         ready.map_err(Into::into)?;
-        if let Some(answer) = self.outbox.take_answer() {
+        let answer = self
+            .outbox
+            .take(Next::Answer, &mut self.nonces, &mut self.protocol);
+        if let Some(answer) = answer {
             self.outbox.wrote();
             io.start_send(answer).map_err(Into::into)?;
         }

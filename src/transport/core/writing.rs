@@ -7,11 +7,7 @@ use std::{
 };
 
 use super::{Closing, Core, Transport};
-use crate::{
-    error::Stage,
-    ping::PingError,
-    transport::{outbox::Next, protocol::Protocol},
-};
+use crate::{error::Stage, ping::PingError, transport::protocol::Protocol};
 
 impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
     /// Brings out what waits, as far as it goes.
@@ -64,18 +60,7 @@ impl<P: Protocol, E> Core<P, Result<P::Message, E>> {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(error)) => return self.watched.broke(&error),
             }
-            let message = match next {
-                Next::Held => self.outbox.take_held(),
-                Next::Answer => self.outbox.take_answer(),
-                Next::Ping => self.outbox.take_ping().map(|(nonce, ping)| {
-                    self.nonces.wrote(nonce);
-                    ping
-                }),
-                Next::Beat => {
-                    self.outbox.take_beat();
-                    self.protocol.beat()
-                }
-            };
+            let message = self.outbox.take(next, &mut self.nonces, &mut self.protocol);
             let Some(message) = message else {
                 continue;
             };
