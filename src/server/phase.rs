@@ -201,6 +201,7 @@ impl Machine {
     pub(super) fn on_request_start(&mut self, is_serial: bool, now: Moment) {
         self.begun += 1;
         self.is_serial = is_serial;
+        self.excused = false;
         self.on_busy(now);
         if let State::LastCall { .. } = self.state {
             self.drain(Reason::Age, now);

@@ -306,6 +306,17 @@ fn writes_matter_while_their_clock_runs_and_after_an_excuse() {
 }
 
 #[test]
+fn a_request_is_heard_too_so_the_next_pause_is_excused() {
+    let mut machine = opened();
+    machine.on_upload_start(at(0));
+    machine.on_await_start(at(0));
+    machine.on_local_pause(at(250));
+    machine.on_request_start(true, at(260));
+    machine.on_local_pause(at(500));
+    is_due_at(&mut machine, at(800), Action::Force(Reason::Dead));
+}
+
+#[test]
 fn a_handshake_is_excused_for_the_pause_that_counts_as_one() {
     let mut machine = machine();
     machine.on_local_pause(at(95));
