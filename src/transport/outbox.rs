@@ -179,3 +179,28 @@ impl<M> Outbox<M> {
         self.is_unflushed = false;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Lines;
+
+    #[test]
+    fn answers_and_the_users_messages_take_turns_and_a_ping_is_before_both() {
+        let mut outbox = Outbox::new();
+        let (mut nonces, mut protocol) = (Nonces::new(), Lines::new());
+        assert!(!outbox.goes_first(false));
+        outbox.answer("pong".to_string());
+        assert!(outbox.goes_first(false));
+        let answer = outbox.take(Next::Answer, &mut nonces, &mut protocol);
+        assert_eq!(answer.as_deref(), Some("pong"));
+
+        outbox.answer("pong".to_string());
+        assert!(!outbox.goes_first(false), "it is the user's turn");
+        outbox.put_ping(NonZeroU64::MIN, "ping".to_string());
+        assert!(outbox.goes_first(true));
+        assert!(!outbox.goes_first(false));
+        outbox.end_turn();
+        assert!(outbox.goes_first(false));
+    }
+}
